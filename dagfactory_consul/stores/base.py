@@ -1,0 +1,91 @@
+"""What a store is: a place that holds entries under one prefix, and can be read in one go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..errors import StoreRejected
+
+MAX_VALUE_BYTES = 524_288
+"""The largest value, in bytes. Consul's own limit, held by every store so that data can move between them."""
+
+
+class Entry(NamedTuple):
+    """One key and its value, as stored."""
+
+    key: str
+    """Relative to the store's prefix, without a leading slash: `tenants/acme`."""
+    value: bytes
+    index: int = 0  # type: ignore[assignment]  # nobody misses tuple.index
+    """A number that grows when this entry changes (Consul's ModifyIndex); 0 where a store keeps none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All entries under the prefix at one moment, sorted by key."""
+
+    entries: tuple[Entry, ...]
+    mark: str | None = None
+    """What `probe` returns as long as nothing has changed since; None where a store cannot tell."""
+    source: str = ""
+    """The address of the store that answered, for humans: a chain names the one of its links that did."""
+
+
+class Store(ABC):
+    """A place that holds entries under one prefix.
+
+    A backend holds only what is its own: caching, fallback and the last known good copy are written once, in
+    `client`. Every method may raise `StoreError`, and answers or raises within `timeout` seconds in total.
+    """
+
+    url: str
+    """The address for humans, never with credentials."""
+
+    @abstractmethod
+    def read(self) -> Reading:
+        """Read every entry under the prefix. No entries means that there are none, never that they cannot be seen.
+
+        Raises:
+            StoreUnreachable, StoreLeaderless, StoreDenied, StoreFiltered: as their names say.
+        """
+
+    def probe(self) -> str | None:
+        """Return the present change mark, cheaply; None where the store cannot tell without a full read."""
+        return None
+
+    def get(self, key: str) -> Entry | None:
+        """Read one entry; None means that it is known not to exist."""
+        return next((entry for entry in self.read().entries if entry.key == key), None)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write one entry, atomically. Raises StoreRejected where the store is read-only or the value too large."""
+        self.put_many([(key, value)])
+
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
+        """Write several entries; each one is atomic, and as many of them together as the store can."""
+        raise StoreRejected("cannot be written through this package", store=self.url)
+
+    def delete(self, key: str) -> None:
+        """Remove one entry; one that does not exist is no error."""
+        raise StoreRejected("cannot be written through this package", store=self.url)
+
+    @abstractmethod
+    def beside(self, name: str) -> Store:
+        """Return a store of the same kind and place whose prefix is `<prefix>-<name>/`, outside what this one reads."""
+
+    def close(self) -> None:  # noqa: B027  # most stores hold nothing
+        """Give back connections. A closed store is not used again."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def check_size(self, key: str, value: bytes) -> None:
+        """Refuse a value over the limit, before it is sent anywhere."""
+        if len(value) > MAX_VALUE_BYTES:
+            raise StoreRejected(
+                f"{key} has {len(value):,} bytes; a value ends at {MAX_VALUE_BYTES:,}: split the document",
+                store=self.url,
+            )

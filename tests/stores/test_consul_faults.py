@@ -1,0 +1,241 @@
+"""What becomes of a read when the network, a gateway or Consul itself has a bad day."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dagfactory_consul.errors import (
+    StoreDenied,
+    StoreError,
+    StoreFiltered,
+    StoreLeaderless,
+    StoreRejected,
+    StoreUnreachable,
+)
+from dagfactory_consul.stores import Reading
+from dagfactory_consul.stores.consul import ConsulStore
+from tests import proxy as bad
+from tests.proxy import Behaviour, Proxy
+
+from .conftest import OpenConsul
+
+TIMEOUT = 0.5
+
+
+@pytest.fixture
+def filled(direct: ConsulStore) -> Reading:
+    """What really stands in Consul."""
+    direct.put_many([("_ready", b""), ("tenants/acme", b'{"enabled":true}'), ("tenants/zenith", b"{}" * 500)])
+    return direct.read()
+
+
+@pytest.fixture
+def store(filled: Reading, open_consul: OpenConsul, proxy: Proxy) -> ConsulStore:
+    """A store that reaches Consul through the proxy."""
+    assert filled.entries
+    return open_consul(proxy.port, timeout=TIMEOUT)
+
+
+def is_recursive(line: str) -> bool:
+    return "recurse" in line
+
+
+def is_stale(line: str) -> bool:
+    return "stale" in line
+
+
+def failure_of(store: ConsulStore) -> tuple[StoreError, float]:
+    """Read, and return the failure with the seconds that it took."""
+    start = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.read()
+    return caught.value, time.monotonic() - start
+
+
+def test_one_request_reads_all(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A reading is one recursive request, however many keys there are."""
+    assert store.read().entries == filled.entries
+    assert [exchange.line for exchange in proxy.exchanges] == [f"GET /v1/kv/{store.prefix}?recurse=1&stale=1"]
+
+
+def test_refused(store: ConsulStore, proxy: Proxy) -> None:
+    """A refused connection is an unreachable store, tried again until the deadline and no longer."""
+    proxy.refuse()
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert seconds < TIMEOUT + 0.2
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(bad.hangs, id="hangs"),
+        pytest.param(bad.dribbles(0.05), id="slow headers"),
+        pytest.param(bad.dribbles_body(0.05), id="slow body"),
+    ],
+)
+def test_slow(store: ConsulStore, proxy: Proxy, behaviour: Behaviour) -> None:
+    """A server that says nothing, or a byte now and then, is given up at the deadline."""
+    proxy.behaviour = behaviour
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert seconds < TIMEOUT + 0.2
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(bad.cuts(0), id="nothing"),
+        pytest.param(bad.cuts(30), id="half the headers"),
+        pytest.param(bad.cuts(600), id="half the body"),
+        pytest.param(bad.with_body(b'[{"Key": "tenants/ac'), id="half the JSON"),
+        pytest.param(bad.with_body(b"<html>Welcome</html>"), id="a page"),
+        pytest.param(bad.with_body(b'{"Key": 1}'), id="other JSON"),
+        pytest.param(bad.with_body(b'[{"Key": "of-another/x", "Value": "", "ModifyIndex": 1}]'), id="another prefix"),
+        pytest.param(bad.with_body(b"\xff\xfe\x00"), id="no text"),
+        pytest.param(bad.answers(200, "[]"), id="no index"),
+        pytest.param(bad.answers(302, "", Location="http://127.0.0.1:1/"), id="elsewhere"),
+    ],
+)
+def test_half_an_answer(store: ConsulStore, proxy: Proxy, behaviour: Behaviour) -> None:
+    """What is not a whole answer of Consul's is an unreachable store, never a shorter list."""
+    proxy.behaviour = behaviour
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert seconds < TIMEOUT + 0.2
+
+
+@pytest.mark.parametrize("field", ['"Value": "!!"', '"Value": "YQ"', '"Value": 7', '"Volue": ""'])
+def test_values_that_are_none(store: ConsulStore, proxy: Proxy, field: str) -> None:
+    """A value that is not what Consul writes is an unreachable store, never an entry."""
+    row = f'[{{"Key": "{store.prefix}tenants/acme", {field}, "ModifyIndex": 1}}]'
+    proxy.behaviour = bad.with_body(row.encode())
+    assert isinstance(failure_of(store)[0], StoreUnreachable)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_servers_errors_are_tried_again(store: ConsulStore, proxy: Proxy, filled: Reading, status: int) -> None:
+    """A server's error, or its wish to be left alone, is tried again; if it stays so, the store is unreachable."""
+    proxy.behaviour = bad.in_turn(bad.answers(status), bad.answers(status), bad.passes)
+    assert store.read().entries == filled.entries
+    proxy.behaviour = bad.answers(status, "rpc error: no path")
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert f"{status}: rpc error" in str(failure)
+    assert seconds < TIMEOUT + 0.2
+
+
+def test_transport_errors_are_tried_again(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A connection that breaks is made anew."""
+    proxy.behaviour = bad.in_turn(bad.cuts(0), bad.cuts(100), bad.passes)
+    assert store.read().entries == filled.entries
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, StoreRejected), (403, StoreDenied), (401, StoreDenied), (413, StoreRejected)]
+)
+def test_refusals_fail_at_once(store: ConsulStore, proxy: Proxy, status: int, kind: type[StoreError]) -> None:
+    """What cannot succeed is not tried again: one request, one error."""
+    proxy.behaviour = bad.answers(status, "reason")
+    failure, _ = failure_of(store)
+    assert type(failure) is kind
+    assert len(proxy.exchanges) == 1
+
+
+def test_retry_after_is_heard(store: ConsulStore, proxy: Proxy) -> None:
+    """A server that asks for more time than there is left is not asked again."""
+    proxy.behaviour = bad.answers(429, "slow down", Retry_After="60")
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert sum(is_recursive(exchange.line) for exchange in proxy.exchanges) == 1
+    assert seconds < TIMEOUT / 2
+
+
+def test_no_leader(store: ConsulStore, proxy: Proxy) -> None:
+    """A server's error that is about the leader is told apart from one that is not."""
+    proxy.behaviour = bad.answers(500, "No cluster leader")
+    assert isinstance(failure_of(store)[0], StoreLeaderless)
+
+
+def test_index_that_goes_backwards(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """An index below the last one, as after a restored backup, is another mark, and the entries are read."""
+    proxy.behaviour = bad.with_headers(X_Consul_Index="3")
+    assert store.probe() == "3" != filled.mark
+    assert store.read() == Reading(filled.entries, mark="3", source=store.url)
+
+
+def test_access_rules_that_consul_admits(store: ConsulStore, proxy: Proxy) -> None:
+    """Where Consul says that it has filtered its answer, nothing is read, whole as it may look."""
+    proxy.behaviour = bad.with_headers(X_Consul_Results_Filtered_By_ACLs="true")
+    failure, _ = failure_of(store)
+    assert isinstance(failure, StoreFiltered)
+    assert f'key_prefix "{store.prefix}"' in str(failure)
+
+
+def test_old_copy_is_not_believed(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A server that has not heard from the leader for too long is passed over: the leader is asked."""
+    proxy.behaviour = bad.when(is_stale, bad.with_headers(X_Consul_LastContact="10001"))
+    assert store.read().entries == filled.entries
+    assert [exchange.line.partition("recurse=1")[2] for exchange in proxy.exchanges] == ["&stale=1", "&consistent=1"]
+
+
+def test_copy_of_a_moment_ago_is_believed(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A copy that is fresh enough counts, even while a new leader is elected."""
+    proxy.behaviour = bad.with_headers(X_Consul_LastContact="9999", X_Consul_KnownLeader="false")
+    assert store.read().entries == filled.entries
+    assert len(proxy.exchanges) == 1
+
+
+def test_old_copy_without_a_leader(store: ConsulStore, proxy: Proxy) -> None:
+    """An old copy, and no leader to ask, is a leaderless store, at once."""
+    proxy.behaviour = bad.with_headers(X_Consul_LastContact="10001", X_Consul_KnownLeader="false")
+    failure, seconds = failure_of(store)
+    assert isinstance(failure, StoreLeaderless)
+    assert seconds < TIMEOUT / 2
+
+
+def test_blank_copy_without_a_leader(store: ConsulStore, proxy: Proxy) -> None:
+    """An empty list during an election is a leaderless store, never "no entries"."""
+    headers = {"X_Consul_LastContact": "20", "X_Consul_KnownLeader": "false", "X_Consul_Index": "5"}
+    proxy.behaviour = bad.answers(404, **headers)
+    assert isinstance(failure_of(store)[0], StoreLeaderless)
+
+
+def test_blank_copy_is_asked_again(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """An empty list of a server's own copy is believed only when the leader says the same."""
+    proxy.behaviour = bad.when(is_stale, bad.answers(404, X_Consul_Index="5"))
+    assert store.read().entries == filled.entries
+
+
+def test_list_without_rows(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A list without rows, which Consul does not send, is no more believed than a 404."""
+    proxy.behaviour = bad.when(is_stale, bad.with_body(b"[]"))
+    assert store.read().entries == filled.entries
+
+
+def test_contradiction(store: ConsulStore, proxy: Proxy) -> None:
+    """A prefix that is empty while its marker exists is not believed."""
+    proxy.behaviour = bad.when(is_recursive, bad.answers(404, X_Consul_Index="5"))
+    failure, _ = failure_of(store)
+    assert isinstance(failure, StoreUnreachable)
+    assert "contradicts itself" in str(failure)
+
+
+def test_recovers(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """A store that has failed answers as soon as its server does."""
+    proxy.behaviour = bad.hangs
+    failure_of(store)
+    proxy.behaviour = bad.passes
+    assert store.read().entries == filled.entries
+
+
+def test_gateway_that_repeats_the_token(proxy: Proxy, open_consul: OpenConsul) -> None:
+    """A gateway's error page that repeats the request's headers does not bring the token into our error."""
+    token = "5e1f-secret-token-0d2c"  # noqa: S105  # it opens nothing
+    proxy.behaviour = bad.answers(400, f"Bad request: X-Consul-Token: {token}")
+    failure, _ = failure_of(open_consul(proxy.port, token=token))
+    assert proxy.exchanges[0].headers["x-consul-token"] == token
+    assert token not in str(failure)
+    assert "***" in str(failure)
