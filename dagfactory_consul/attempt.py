@@ -1,0 +1,53 @@
+"""The last attempt to refresh the snapshot, by whichever process: what back-off and task starts go by."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PARSES_HERE = 600.0
+"""Seconds after its last refresh by a parse that a machine counts as one with a DAG processor (or ten TTLs)."""
+MAX_BACKOFF = 60.0
+"""Seconds between two attempts at a store that fails, at most (or the TTL, where that is longer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The last attempt to refresh, by whichever process."""
+
+    at: float = 0.0
+    """Seconds since the epoch."""
+    failures: int = 0
+    """How many attempts have failed in a row."""
+    error: str | None = None
+    by_parse: bool = False
+    """Whether a parse made it, as opposed to a task start."""
+
+    def parses_here(self, now: float, ttl: float) -> bool:
+        """Say whether parses on this machine keep the snapshot fresh, so that task starts need not."""
+        return self.by_parse and now - self.at < max(PARSES_HERE, 10 * ttl)
+
+    def is_due(self, now: float, ttl: float) -> bool:
+        """Say whether the next attempt is due: the TTL has passed, or after failures their back-off."""
+        wait = ttl
+        if self.failures:
+            wait = min(max(ttl, MAX_BACKOFF), max(ttl, 1.0) * 2 ** min(self.failures - 1, 16))
+        passed = now - self.at
+        return passed >= wait or passed < 0  # below zero: the clock was set back
+
+    @classmethod
+    def load(cls, folder: Path) -> Attempt:
+        """Read the last attempt; one at the beginning of time where nothing is known."""
+        try:
+            return cls(**json.loads((folder / "attempt.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return cls()
+
+    def save(self, folder: Path) -> None:
+        """Keep this as the last attempt, atomically."""
+        new = folder / f".attempt.{os.getpid()}.new"
+        fields = {"at": self.at, "failures": self.failures, "error": self.error, "by_parse": self.by_parse}
+        new.write_text(json.dumps(fields))
+        new.replace(folder / "attempt.json")

@@ -1,0 +1,264 @@
+"""The config client: the current snapshot, one refresh a TTL among all processes, the last good one for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import keyed_file, snapshot
+from .attempt import Attempt
+from .errors import NothingKnownError, SnapshotError, StoreError, StoreUnreachable
+from .guard import Guard
+from .snapshot import Document, Snapshot
+from .stores.base import Store
+
+log = logging.getLogger(__name__)
+
+ACCEPTED = "accepted"
+"""The key, beside the polled prefix, that holds the version which somebody has accepted although the guard holds it."""
+
+
+class ConfigClient:
+    """Gives the current snapshot of a store.
+
+    What is known stands in a file in `folder`, so that processes that live for one parse share it. Once a TTL one
+    process refreshes it, under a lock which nobody waits for; all others go on with what there is. A store that
+    fails changes nothing but the snapshot's age.
+
+    Args:
+        store: opens the store to read; called when it is first needed, since most parses need only the local copy.
+        folder: where to keep what is known; made if need be, readable only by this user.
+        ttl: seconds that a snapshot counts as current.
+        guard: what may vanish at once.
+        fallback: asked only when `store` fails and nothing good is on disk.
+        timeout: seconds to wait for another process's very first read.
+        task_start: this process starts a task: where parses refresh the snapshot it does not, and only reads files.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        folder: Path,
+        *,
+        ttl: float = 30.0,
+        guard: Guard | None = None,
+        fallback: Callable[[], Store] | None = None,
+        timeout: float = 2.0,
+        task_start: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._open = store
+        self.folder = folder
+        self.ttl = ttl
+        self.guard = guard or Guard()
+        self.fallback = fallback
+        self.timeout = timeout
+        self.task_start = task_start
+        self.clock = clock
+        self.path = folder / "snapshot"
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The store, opened."""
+        return self._open()
+
+    def current(self) -> Snapshot:
+        """Return the current snapshot, and refresh it first if it is due and no other process is at it.
+
+        Raises:
+            NothingKnownError: no store answers, and there is no local copy.
+        """
+        with self.turn() as mine:
+            if mine:
+                return self.refresh()
+        return self.kept() or self._first()
+
+    def document(self, key: str) -> Document | None:
+        """Return one document of the current snapshot, without reading all of it when it is fresh."""
+        if not self.is_due():
+            with contextlib.suppress(FileNotFoundError, SnapshotError):
+                return snapshot.load_one(self.path, key)
+        return self.current().get(key)
+
+    def kept(self) -> Snapshot | None:
+        """Return the local copy, however old; None if there is none, or it is damaged."""
+        try:
+            return snapshot.load(self.path)
+        except FileNotFoundError:
+            return None
+        except (SnapshotError, TypeError, ValueError) as error:
+            log.warning("The local copy of the configuration cannot be used and is read anew: %s", error)
+            return None
+
+    def is_due(self) -> bool:
+        """Say whether a refresh is due: the TTL has passed, or after failures their back-off."""
+        attempt = self.last_attempt()
+        if self.task_start and attempt.parses_here(self.clock(), self.ttl):
+            return False
+        return attempt.is_due(self.clock(), self.ttl)
+
+    def about(self) -> dict[str, Any]:
+        """Return version, source, read_at and held of the local copy without reading it; {} if there is none."""
+        try:
+            return keyed_file.read_about(self.path)
+        except (FileNotFoundError, SnapshotError):
+            return {}
+
+    def last_attempt(self) -> Attempt:
+        """Return what is known of the last attempt to refresh."""
+        return Attempt.load(self.folder)
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the store as a whole: that something is held, or that it does not answer."""
+        lines = []
+        about = self.about()
+        if held := about.get("held"):
+            lines.append(f"held: {held['reason']}; accept it by: dagfactory-consul accept {held['version']}")
+        attempt = self.last_attempt()
+        if attempt.failures > 1:  # one may be a hiccup
+            read_at = datetime.fromtimestamp(about.get("read_at", 0), UTC)
+            lines.append(f"what was read at {read_at:%Y-%m-%d %H:%M:%S} UTC stays in force: {attempt.error}")
+        return lines
+
+    @contextlib.contextmanager
+    def turn(self, *, forced: bool = False) -> Iterator[bool]:
+        """Hold the refresh lock if a refresh is due (or `forced`) and nobody else holds it; say whether it is held."""
+        if not forced and not self.is_due():
+            yield False
+            return
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            # Another process may have refreshed between the first look and the lock.
+            yield forced or self.is_due()
+
+    def refresh(self) -> Snapshot:
+        """Read the store if it has changed, and put what the guard lets through in force. For the holder of the lock.
+
+        Raises:
+            NothingKnownError: no store answers, and there is no local copy.
+        """
+        kept = self.kept()
+        attempt = replace(self.last_attempt(), at=self.clock(), by_parse=not self.task_start)
+        # Before the store is asked: should this process be killed while it waits, the next one still backs off.
+        replace(attempt, failures=attempt.failures + 1, error="the attempt did not end").save(self.folder)
+        try:
+            current = self._read(kept)
+        except (StoreError, NothingKnownError) as error:
+            replace(attempt, failures=attempt.failures + 1, error=str(error)).save(self.folder)
+            if isinstance(error, NothingKnownError):
+                raise
+            return self._after_failure(kept, error, first=attempt.failures == 0)
+        replace(attempt, failures=0, error=None).save(self.folder)
+        if attempt.failures and kept is not None:
+            log.info("%s answers again, after %d failed attempts", self.store.url, attempt.failures)
+        return current
+
+    def _read(self, kept: Snapshot | None) -> Snapshot:
+        accepted = self._accepted() if kept is not None and kept.held else None
+        released = kept is not None and kept.held is not None and accepted == kept.held["version"]
+        # Another Consul at the same setting may be at the same index; a chain's address holds those of its links.
+        comparable = kept is not None and kept.mark is not None and kept.source in self.store.url
+        if kept is not None and comparable and not released and self.store.probe() == kept.mark:
+            return kept
+        new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept)
+        if not new and kept is None:
+            raise NothingKnownError(
+                f"{self.store.url} holds nothing, and nothing was ever read from it: no tenants are known. Write them "
+                f"(`dagfactory-consul push FOLDER`), or only the key {snapshot.READY} if there are to be none"
+            )
+        current = self.guard.check(kept, new, accepted=accepted)
+        if current.held and (kept is None or kept.held is None or kept.held["version"] != current.held["version"]):
+            log.warning(
+                "Held: %s. What is missing stays in force until it is back, or until `dagfactory-consul accept %s`",
+                current.held["reason"],
+                current.held["version"],
+            )
+        keyed_file.remove_leftovers(self.folder)
+        snapshot.save(current, self.path)
+        return current
+
+    def _accepted(self) -> str | None:
+        beside = self.store.beside("runtime")
+        try:
+            entry = beside.get(ACCEPTED)
+        except StoreError:
+            return None
+        finally:
+            beside.close()
+        return entry.value.decode(errors="replace").strip() if entry else None
+
+    def _after_failure(self, kept: Snapshot | None, error: StoreError, *, first: bool) -> Snapshot:
+        if kept is not None:
+            if first:  # once, not with each parse
+                log.warning("%s. The configuration of %.0f s ago stays in force", error, kept.age(self.clock()))
+            return kept
+        if self.fallback is None:
+            raise NothingKnownError(f"nothing is known of the configuration: {error}") from error
+        store = self.fallback()
+        try:
+            found = snapshot.from_reading(store.read(), now=self.clock())
+        except StoreError as second:
+            raise NothingKnownError(f"nothing is known of the configuration: {error}; {second}") from second
+        finally:
+            store.close()
+        if not found:
+            raise NothingKnownError(f"nothing is known of the configuration: {error}; {store.url} holds nothing")
+        log.warning("%s. Using %s until it answers", error, store.url)
+        # It is not kept: the first good read of the store itself is not weighed against a fallback.
+        return found
+
+    def _first(self) -> Snapshot:
+        """Wait for the first read that another process is making, or make it."""
+        deadline = time.monotonic() + self.timeout
+        while time.monotonic() < deadline:
+            with self.turn(forced=True) as mine:
+                if mine:
+                    return self.kept() or (self.refresh() if self.is_due() else self._while_backing_off())
+            time.sleep(0.02)
+            if (kept := self.kept()) is not None:
+                return kept
+        raise NothingKnownError(f"nothing is known of the configuration: {self.store.url} has not been read yet")
+
+    def _while_backing_off(self) -> Snapshot:
+        error = self.last_attempt().error or "it has not answered yet"
+        return self._after_failure(
+            None, StoreUnreachable(f"{error} (asked again later)", store=self.store.url), first=False
+        )
+
+
+class CachedClient:
+    """A config client for a process that lives long: it keeps the parsed snapshot in memory for a TTL.
+
+    Threads that ask at the same time share one load.
+    """
+
+    def __init__(self, client: ConfigClient, *, timer: Callable[[], float] = time.monotonic) -> None:
+        import threading
+
+        from cachetools import TTLCache, cached
+
+        self.client = client
+        cache: TTLCache[Any, Snapshot] = TTLCache(maxsize=1, ttl=client.ttl, timer=timer)
+        self._load = cached(cache, condition=threading.Condition())(client.current)
+
+    def current(self) -> Snapshot:
+        """Return the current snapshot. Raises NothingKnownError as `ConfigClient.current` does."""
+        return self._load()
+
+    def document(self, key: str) -> Document | None:
+        """Return one document of the current snapshot, None if it has no such key."""
+        return self.current().get(key)

@@ -1,0 +1,86 @@
+"""The guard: what is missing from a new snapshot may be an accident, so beyond a share it is held.
+
+Nothing here looks at values: an explicit `false`, `enabled: false` or an edited document acts at once. Only keys that
+are *gone* are weighed: an emptied store, a half-done import and a token that lost its rights all look like that.
+Held keys keep the documents that they had; all that the new snapshot does say is in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .snapshot import READY, Document, Snapshot, of_lines
+
+DEFAULTS = "defaults"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """How much may vanish at once: up to `share` of what there is, or up to `minimum` pieces, whichever is more."""
+
+    share: float = 0.2
+    """Of the DAGs that the documents name (a project counts as one), and likewise of the flags; 1 holds nothing."""
+    minimum: int = 2
+
+    def check(self, old: Snapshot | None, new: Snapshot, *, accepted: str | None = None) -> Snapshot:
+        """Return the snapshot to put in force: the new one, with the held documents of the old one if too much is gone.
+
+        `accepted` is the version of a snapshot that somebody has accepted as it is.
+        """
+        if old is None or accepted == new.version:
+            return new
+        if old.lines.keys() <= new.lines.keys():
+            return new
+        missing = [key for key in old if key not in new and not _is_listed_in_malformed(old[key], new)]
+        kept = {key: old.lines[key] for key in old if key not in new and key not in missing}
+        if reason := self._why_hold(old, new, missing):
+            kept.update({key: old.lines[key] for key in missing})
+            held: Mapping[str, Any] | None = {"version": new.version, "reason": reason, "missing": missing}
+        else:
+            held = None
+        if not kept:
+            return new
+        lines = {**kept, **new.lines}
+        return of_lines(lines, source=new.source, mark=new.mark, read_at=new.read_at, held=held)
+
+    def _why_hold(  # noqa: PLR0911  # one reason after the other
+        self, old: Snapshot, new: Snapshot, missing: list[str]
+    ) -> str | None:
+        if not missing:
+            return None
+        if not new:
+            return "the store is empty"
+        if READY in missing:
+            return f"the marker {READY} is gone, so the data set is not complete"
+        if DEFAULTS in missing:
+            return f"{DEFAULTS} is gone, which shapes every DAG"
+        weights = {key: _weight(document) for key, document in old.items()}
+        lost, total = sum(weights[key] for key in missing), sum(weights.values())
+        if lost > self.minimum and lost > self.share * total:
+            return f"{lost} of {total} DAGs would go because their keys are missing"
+        flags = [key for key in old if key.startswith("flags/")]
+        lost, total = len([key for key in missing if key.startswith("flags/")]), len(flags)
+        if lost > self.minimum and lost > self.share * total:
+            return f"{lost} of {total} flags are missing"
+        return None
+
+
+def _is_listed_in_malformed(document: Document, new: Snapshot) -> bool:
+    """A tenant of a list is not gone when the list cannot be read: it is unknown, and keeps what it has."""
+    return document.origin is not None and (listed := new.get(document.origin)) is not None and bool(listed.malformed)
+
+
+def _weight(document: Document) -> int:
+    """Count the DAGs that a document names, without asking whether a flag lets them run."""
+    if document.key.startswith("projects/"):
+        return 1
+    if not document.key.startswith("tenants/") or not isinstance(document.value, dict):
+        return 0
+    if document.value.get("enabled") is False:
+        return 0
+    dags = document.value.get("dags")
+    if not isinstance(dags, dict):
+        return 0
+    return sum(len(each) if isinstance(each, list) else 1 for each in dags.values())

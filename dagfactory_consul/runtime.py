@@ -1,0 +1,49 @@
+"""What the settings say, put together: the client of this deployment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client import ConfigClient
+    from .settings import Settings
+    from .stores.base import Store
+
+PARSING_DAG_ID = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
+"""What Airflow's `get_parsing_context` reads: the DAG of the task that is about to start. Read here without Airflow."""
+
+
+def client_of(settings: Settings) -> ConfigClient:
+    """Return the config client for a store and prefix; all processes on this machine share what it knows."""
+    from .client import ConfigClient
+    from .guard import Guard
+    from .stores import open_store
+
+    def opener(url: str) -> Callable[[], Store]:
+        return lambda: open_store(url, prefix=settings.prefix, timeout=settings.timeout)
+
+    return ConfigClient(
+        opener(settings.store),
+        folder_of(settings),
+        ttl=settings.ttl,
+        guard=Guard(settings.guard_share, settings.guard_minimum),
+        fallback=opener(settings.fallback) if settings.fallback else None,
+        timeout=settings.timeout,
+        task_start=bool(os.environ.get(PARSING_DAG_ID)),
+    )
+
+
+def folder_of(settings: Settings) -> Path:
+    """Return the folder for what is known of this store and prefix. It tells stores apart, and names none."""
+    what = f"{settings.store}\0{settings.prefix.strip('/')}"
+    return settings.state_dir / hashlib.sha256(what.encode()).hexdigest()[:12]
+
+
+def release_path(settings: Settings) -> Path:
+    """Return where the release of this environment and these builders stands."""
+    what = "\0".join([settings.environment, *settings.builders])
+    return folder_of(settings) / f"release-{hashlib.sha256(what.encode()).hexdigest()[:12]}"

@@ -1,0 +1,187 @@
+"""A snapshot: all documents of one read, immutable, with a version, where it came from, and when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import keyed_file
+from .documents import decode
+from .errors import DocumentError
+from .stores.base import Reading
+
+READY = "_ready"
+"""The key that marks a data set as complete. While it is missing after it was once there, nothing may vanish."""
+
+
+LIST = "tenants"
+"""The key that may hold a list of tenants, instead of a key for each."""
+_LISTED = f',"{LIST}"]'
+"""How the line of a document ends that came from the list."""
+
+
+class Document(NamedTuple):
+    """One key's contents, decoded. A malformed one has a reason and no value."""
+
+    key: str
+    value: Any
+    index: int = 0  # type: ignore[assignment]  # nobody misses tuple.index
+    """The store's number of the last change (Consul's ModifyIndex), 0 where it keeps none."""
+    malformed: str | None = None
+    """Why the text could not be decoded."""
+    origin: str | None = None
+    """The key that holds it, where it is one of a list: `tenants`."""
+
+    @classmethod
+    def of_fields(cls, key: str, fields: list[Any]) -> Document:
+        """Make it from a line of a file: index, checksum of the text, value, and the others if they say something."""
+        return cls(key, fields[2], fields[0], *fields[3:])
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot(Mapping[str, Document]):
+    """All documents of one read, by key. Whoever reads a document's value does not change it."""
+
+    body: bytes
+    """The documents as they stand in a file: decoded only when one is asked for."""
+    version: str
+    """A hash of the contents: equal contents have equal versions, wherever and whenever they were read."""
+    source: str = ""
+    """The address of the store that it came from, without credentials."""
+    mark: str | None = None
+    """The store's change mark as of this read."""
+    read_at: float = 0.0
+    """When it was read, in seconds since the epoch."""
+    held: Mapping[str, Any] | None = None
+    """What the guard holds back, None if nothing (see `guard`)."""
+
+    @cached_property
+    def documents(self) -> dict[str, Document]:
+        """All of them, sorted by key."""
+        return {key: Document.of_fields(key, fields) for key, fields in json.loads(self.body).items()}
+
+    @cached_property
+    def lines(self) -> dict[str, str]:
+        """Each document as its line in a file."""
+        return keyed_file.lines_of(self.body)
+
+    def __getitem__(self, key: str) -> Document:
+        return self.documents[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.lines
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def under(self, folder: str) -> Iterator[Document]:
+        """Yield the documents below `folder`, sorted by key."""
+        start = f"{folder}/"
+        return (document for key, document in self.documents.items() if key.startswith(start))
+
+    def age(self, now: float) -> float:
+        """Seconds since it was read."""
+        return max(0.0, now - self.read_at)
+
+
+def from_reading(reading: Reading, *, now: float, previous: Snapshot | None = None) -> Snapshot:
+    """Take over what a store has answered. Never fails: what cannot be decoded is marked as malformed.
+
+    What has not changed since `previous` is not decoded again.
+    """
+    known = previous.lines if previous is not None else {}
+    lines: dict[str, str] = {}
+    for key, text, index in reading.entries:
+        # A ModifyIndex alone tells nothing: in a Consul that was set up anew another change may bear it.
+        start = f"[{index},{zlib.crc32(text)},"
+        line = known.get(key)
+        if line is None or not line.startswith(start) or line.endswith(_LISTED):
+            line = start + _decoded(key, text)
+        lines[key] = line
+    if LIST in lines:
+        _expand_list(lines)
+    return of_lines(lines, source=reading.source, mark=reading.mark, read_at=now)
+
+
+def of_lines(
+    lines: Mapping[str, str],
+    *,
+    source: str,
+    mark: str | None,
+    read_at: float,
+    held: Mapping[str, Any] | None = None,
+) -> Snapshot:
+    """Make a snapshot of documents' lines, and take its version from their contents."""
+    ordered = {key: lines[key] for key in sorted(lines)}
+    # Without index and checksum, which differ between stores of equal contents.
+    contents = "\0".join(f"{key}\0{line.split(',', 2)[2]}" for key, line in ordered.items())
+    version = hashlib.sha256(contents.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    snapshot = Snapshot(keyed_file.body_of(ordered), version, source, mark, read_at, held)
+    snapshot.__dict__["lines"] = ordered  # as the cached property would, had it been asked
+    return snapshot
+
+
+def save(snapshot: Snapshot, path: Path) -> None:
+    """Write a snapshot to a file, atomically."""
+    about = {name: getattr(snapshot, name) for name in ("version", "source", "mark", "read_at", "held")}
+    keyed_file.write(path, about, snapshot.body)
+
+
+def load(path: Path) -> Snapshot:
+    """Read a snapshot from its file. Raises FileNotFoundError, SnapshotError."""
+    about, body = keyed_file.read(path)
+    return Snapshot(body, **about)
+
+
+def load_one(path: Path, key: str) -> Document | None:
+    """Read one document from a snapshot's file, None if it has no such key. Raises FileNotFoundError, SnapshotError."""
+    fields = keyed_file.read_one(path, key)
+    return None if fields is None else Document.of_fields(key, fields)
+
+
+def _decoded(key: str, text: bytes) -> str:
+    """Return the rest of a document's line, after its index and checksum: its value, or null and why."""
+    if key == READY:
+        return "true]"
+    try:
+        return f"{keyed_file.dumps(decode(key, text))}]"
+    except DocumentError as error:
+        return f"null,{keyed_file.dumps(error.reason)}]"
+
+
+def _expand_list(lines: dict[str, str]) -> None:
+    """Turn one `tenants` document that holds a list (or a mapping) of tenants into a document for each."""
+    listed = Document.of_fields(LIST, json.loads(lines[LIST]))
+    if listed.malformed:
+        return
+    value = listed.value
+    if isinstance(value, dict):
+        value = [{"id": name, **each} if isinstance(each, dict) else each for name, each in value.items()]
+    if not isinstance(value, list):
+        lines[LIST] = _listed(listed.index, None, "expected a list of tenants, each with its `id`", origin=None)
+        return
+    del lines[LIST]
+    for position, each in enumerate(value):
+        name = each.get("id", each.get("name")) if isinstance(each, dict) else None
+        key = f"{LIST}/{name}" if isinstance(name, str) else f"{LIST}/[{position}]"
+        if key in lines:
+            reason = "there are two documents of this id, one of them in the list `tenants`"
+            lines[key] = _listed(listed.index, None, reason)
+        elif not isinstance(name, str):
+            lines[key] = _listed(listed.index, None, "a tenant in the list `tenants` needs an `id`")
+        else:
+            rest = {field: content for field, content in each.items() if field not in ("id", "name")}
+            lines[key] = _listed(listed.index, rest)
+
+
+def _listed(index: int, value: Any, malformed: str | None = None, origin: str | None = LIST) -> str:
+    return keyed_file.dumps([index, None, value, malformed, origin])
