@@ -1,0 +1,203 @@
+"""Feature flags: a constant or a flagd definition, evaluated for one tenant at a time.
+
+The text of a flag is flagd's: https://flagd.dev/reference/flag-definitions/. Reasons are OpenFeature's:
+https://openfeature.dev/specification/types#resolution-reason. Targeting is evaluated by `openfeature-flagd-core`,
+imported only when a flag has rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .decisions import Decision
+from .errors import DocumentError, near_miss
+from .problems import Problem
+from .snapshot import Document, Snapshot
+
+FOLDER = "flags"
+_FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata", "$schema")
+
+
+class Flag:
+    """One flag, parsed and checked.
+
+    Raises:
+        DocumentError: the text is neither `true`, `false` nor a definition that can be evaluated.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.name = document.key.removeprefix(f"{FOLDER}/")
+        self.document = document
+        if document.malformed:
+            raise DocumentError(document.malformed, key=document.key)
+        self.definition = self._definition(document.value)
+        self.targeting: dict[str, Any] | None = self.definition.get("targeting") or None
+        text = json.dumps(self.targeting) if self.targeting else ""
+        self.depends_on_time = "$flagd.timestamp" in text
+        if self.targeting:
+            self._try_targeting()
+
+    def evaluate(self, default: Any, context: Mapping[str, Any], now: float) -> Decision:
+        """Say what the flag's value is for a context.
+
+        Args:
+            default: the builder's default, which answers for a disabled flag; its type is the flag's type.
+            context: `targetingKey` and the attributes that rules may ask for.
+            now: seconds since the epoch, for rules that ask for the time.
+
+        Raises:
+            DocumentError: a rule names no variant of this flag, or the value is of another type than the default.
+        """
+        if self.definition["state"] == "DISABLED":
+            return Decision(default, None, "DISABLED", self.document.index)
+        variant, reason = self._variant(context, now)
+        if variant is None:
+            return Decision(default, None, "DEFAULT", self.document.index)
+        value = self.definition["variants"].get(variant)
+        if variant not in self.definition["variants"]:
+            raise self._error(f"its targeting names no variant: {variant!r}{near_miss(variant, self._names())}")
+        if not _same_type(value, default):
+            raise self._error(f"variant {variant!r} is {value!r}, but the builder expects a value like {default!r}")
+        return Decision(value, variant, reason, self.document.index)
+
+    def _variant(self, context: Mapping[str, Any], now: float) -> tuple[str | None, str]:
+        fallback = self.definition.get("defaultVariant") or None
+        if not self.targeting:
+            return fallback, "STATIC"
+        try:
+            chosen = _apply(self.targeting, {**context, "$flagd": {"flagKey": self.name, "timestamp": int(now)}})
+        except Exception as error:  # whatever a rule makes the evaluator raise is a fault of this flag
+            raise self._error(f"its targeting cannot be evaluated: {error}") from error
+        if chosen is None:
+            return fallback, "DEFAULT"
+        return (str(chosen).lower() if isinstance(chosen, bool) else str(chosen)), "TARGETING_MATCH"
+
+    def _definition(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, bool):
+            name = "on" if value else "off"
+            return {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": name}
+        if not isinstance(value, dict):
+            raise self._error(
+                f"a flag is true, false or a flagd definition, not {value!r}; for another value write "
+                '{"state": "ENABLED", "variants": {"a": …}, "defaultVariant": "a"}'
+            )
+        for field in value:
+            if field not in _FIELDS:
+                raise self._error(f"unknown field {field!r}{near_miss(field, _FIELDS)}")
+        if value.get("state") not in ("ENABLED", "DISABLED"):
+            raise self._error(f"`state` is ENABLED or DISABLED, not {value.get('state')!r}")
+        variants = value.get("variants")
+        if not isinstance(variants, dict) or not variants:
+            raise self._error("`variants` has at least one name and its value")
+        chosen = value.get("defaultVariant")
+        if isinstance(chosen, bool):  # flagd lets true stand for "true"
+            value = {**value, "defaultVariant": (chosen := str(chosen).lower())}
+        if chosen and not (isinstance(chosen, str) and chosen in variants):
+            raise self._error(f"`defaultVariant` {chosen!r} is none of its variants{near_miss(str(chosen), variants)}")
+        if not isinstance(value.get("targeting") or {}, dict):
+            raise self._error("`targeting` is a JsonLogic rule, an object")
+        definition: dict[str, Any] = value
+        return definition
+
+    def _try_targeting(self) -> None:
+        # An unknown operator shows only when it is met; most of them are met with a context that has nothing to offer.
+        self._variant({"targetingKey": "tenant", "tenant": "tenant"}, now=0.0)
+        for variant in _fractions(self.targeting):
+            if variant not in self._names():
+                raise self._error(f"`fractional` names no variant: {variant!r}{near_miss(variant, self._names())}")
+
+    def _names(self) -> list[str]:
+        return list(self.definition["variants"])
+
+    def _error(self, message: str) -> DocumentError:
+        return DocumentError(message, key=self.document.key)
+
+
+class FlagSet(Mapping[str, Flag]):
+    """The flags of a snapshot. A malformed one keeps its last good definition, and is a problem of its own."""
+
+    def __init__(self, documents: Iterable[Document], last_good: Mapping[str, Document] | None = None) -> None:
+        self.problems: dict[str, Problem] = {}
+        self._flags: dict[str, Flag] = {}
+        for document in documents:
+            name = document.key.removeprefix(f"{FOLDER}/")
+            try:
+                self._flags[name] = Flag(document)
+            except DocumentError as error:
+                previous = _good((last_good or {}).get(document.key))
+                self._note(error, "its last good definition" if previous else "each builder's default")
+                if previous is not None:
+                    self._flags[name] = previous
+
+    def __getitem__(self, name: str) -> Flag:
+        return self._flags[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._flags)
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether what they say may change while their text does not."""
+        return any(flag.depends_on_time for flag in self._flags.values())
+
+    def evaluate(self, name: str, default: Any, context: Mapping[str, Any], now: float) -> Decision:
+        """Say what a flag's value is; the default where there is no such flag, or it fails, which is a problem."""
+        flag = self._flags.get(name)
+        if flag is None:
+            return Decision(default, None, "ERROR" if f"{FOLDER}/{name}" in self.problems else "DEFAULT")
+        try:
+            return flag.evaluate(default, context, now)
+        except DocumentError as error:
+            self._note(error, "the builder's default")
+            return Decision(default, None, "ERROR", flag.document.index)
+
+    def _note(self, error: DocumentError, instead: str) -> None:
+        self.problems.setdefault(error.key, Problem(error.key, f"{error.reason}. In force instead: {instead}"))
+
+
+def flags_of(snapshot: Snapshot, last_good: Mapping[str, Document] | None = None) -> FlagSet:
+    """Parse the flags of a snapshot. `last_good` holds, by key, the documents that were good before."""
+    return FlagSet(snapshot.under(FOLDER), last_good)
+
+
+def _good(document: Document | None) -> Flag | None:
+    """Return the flag of a document that was good before; None where this version takes it no more."""
+    try:
+        return Flag(document) if document is not None else None
+    except DocumentError:
+        return None
+
+
+def _apply(rule: dict[str, Any], data: dict[str, Any]) -> Any:
+    """Evaluate flagd's JsonLogic. Its own entry point reads the clock, and a plan must not."""
+    from json_logic import jsonLogic
+    from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
+
+    return jsonLogic(rule, data, OPERATORS)
+
+
+def _fractions(rule: Any) -> Iterator[str]:
+    """Yield the variants that `fractional` operations name outright."""
+    if isinstance(rule, dict):
+        for operator, arguments in rule.items():
+            if operator == "fractional" and isinstance(arguments, list):
+                for each in arguments:
+                    if isinstance(each, list) and each and isinstance(each[0], str):
+                        yield each[0]
+            yield from _fractions(arguments)
+    elif isinstance(rule, list):
+        for each in rule:
+            yield from _fractions(each)
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float)
+    return default is None or isinstance(value, type(default))

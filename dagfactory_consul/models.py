@@ -1,0 +1,95 @@
+"""The models that builders see: what every DAG's configuration has in common; ids; and what to say of bad input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from .errors import near_miss
+
+ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
+"""Tenants, flags, projects and DAG names: they become file names and DAG ids, so ASCII and short."""
+
+Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
+
+_is_id = re.compile(ID_PATTERN).fullmatch
+
+
+class Model(BaseModel):
+    """A document that refuses unknown fields, and is not changed once it is read."""
+
+    # Schemas are compiled when they are first needed: most processes need few of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class AirflowSettings(Model):
+    """What applies to a whole DAG and all of its tasks. A field that is not set leaves Airflow's own default."""
+
+    owner: str | None = Field(None, min_length=1, description="Shown in Airflow's UI")
+    pool: str | None = Field(None, min_length=1, description="The pool whose slots the tasks take")
+    queue: str | None = Field(None, min_length=1, description="The executor's queue for the tasks")
+    tags: tuple[Tag, ...] = Field((), description="Shown in Airflow's UI, besides the tenant and the builder")
+    priority: int | None = Field(None, strict=True, description="priority_weight of the tasks")
+    concurrency: int | None = Field(None, ge=1, strict=True, description="Tasks of the DAG that run at once, at most")
+    retries: int | None = Field(None, ge=0, strict=True, description="Retries of a task")
+    retry_delay: float | None = Field(None, ge=0, description="Seconds between retries")
+
+
+class DagConfig(Model):
+    """What every DAG's configuration has in common: the base of each builder's own model."""
+
+    schedule: str | None = Field(None, description="A cron expression or preset (@hourly); null: only by hand")
+    start_date: datetime = Field(
+        datetime(2024, 1, 1, tzinfo=UTC), description="No run is before it; UTC unless it says so"
+    )
+    end_date: datetime | None = Field(None, description="No run is after it")
+    catchup: bool = Field(default=False, strict=True, description="Run for the time between start_date and now as well")
+    max_active_runs: int | None = Field(None, ge=1, strict=True, description="Runs of the DAG at once, at most")
+    description: str | None = Field(None, description="Shown in Airflow's UI")
+    tags: tuple[Tag, ...] = Field((), description="Shown in Airflow's UI, besides the tenant's")
+    airflow: AirflowSettings = Field(default_factory=AirflowSettings, description="Over the tenant's own `airflow`")
+
+
+def is_id(text: object) -> bool:
+    """Say whether it may be the id of a tenant, a flag, a project or a DAG's name."""
+    return isinstance(text, str) and _is_id(text) is not None
+
+
+def describe_bad_id(text: str) -> str:
+    """Say what is wrong with an id, without repeating 300 characters of it."""
+    shown = text if len(text) <= 40 else f"{text[:40]}… ({len(text)} characters)"
+    return f"{shown!a} is not an id: it takes 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or a digit"
+
+
+def explain(error: ValidationError, model: type[BaseModel], path: str = "") -> str:
+    """Say on one line what a document has wrong: each field, what was found there, and the near miss."""
+    found = []
+    for each in error.errors(include_url=False):
+        place = [part if part.isprintable() else ascii(part) for part in map(str, each["loc"])]
+        where = ".".join(filter(None, [path, *place])) or "the document"
+        if each["type"] == "extra_forbidden":
+            known = _fields_at(model, each["loc"][:-1])
+            found.append(f"{where}: unknown field{near_miss(place[-1], known)}")
+        elif each["type"] == "missing":
+            found.append(f"{where}: is required")
+        else:
+            value = repr(each["input"])
+            shown = value if len(value) <= 60 else f"{value[:57]}…"
+            found.append(f"{where}: {each['msg'][:1].lower()}{each['msg'][1:]}, not {shown}")
+    return "; ".join(found)
+
+
+def _fields_at(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
+    """Name the fields of the model, or of the model nested in it at `place`."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

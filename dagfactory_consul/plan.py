@@ -1,0 +1,259 @@
+"""The plan: a snapshot and the builders make the specs of all DAGs, and the problems.
+
+Pure: no Airflow, no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .builders import Definition
+from .errors import near_miss
+from .flags import FlagSet, flags_of
+from .guard import DEFAULTS
+from .models import describe_bad_id, explain, is_id
+from .problems import Problem
+from .registry import Registry
+from .sensitive import find_secret
+from .snapshot import READY, Document, Snapshot
+from .spec import DagSpec
+from .tenants import Defaults, Tenant, merge
+
+_FOLDERS = ("tenants", "flags", "projects")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run. Equal snapshots, builders and environments make equal plans."""
+
+    specs: Mapping[str, DagSpec]
+    """By DAG id, in order."""
+    problems: tuple[Problem, ...]
+    """What could not be planned, and whom it touches. A tenant or DAG named here keeps its last good specs."""
+    shared: Mapping[str, Document]
+    """The documents that shape more than one tenant and are in force, by key: the flags' and the defaults'."""
+    version: str
+    """The snapshot's."""
+    depends_on_time: bool = False
+    """Whether a flag's rule asks for the time, so that the same snapshot may give another plan later."""
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What a plan changes over another: DAG ids."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+def diff(before: Mapping[str, DagSpec], after: Mapping[str, DagSpec]) -> Diff:
+    """Say what is new, gone and different, by DAG id."""
+    return Diff(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        changed=tuple(sorted(each for each in before.keys() & after.keys() if before[each].hash != after[each].hash)),
+    )
+
+
+def plan(
+    snapshot: Snapshot,
+    registry: Registry,
+    environment: str,
+    *,
+    last_good: Mapping[str, Document] | None = None,
+    now: float = 0.0,
+) -> Plan:
+    """Work out the specs of all tenants' DAGs.
+
+    Args:
+        snapshot: what the store holds.
+        registry: the builders.
+        environment: whose layer of the defaults applies.
+        last_good: the shared documents that were in force before, by key; a malformed one falls back on them.
+        now: seconds since the epoch, for flags whose rules ask for the time; it decides nothing else.
+    """
+    return _Planner(snapshot, registry, environment, last_good or {}, now).plan()
+
+
+def plan_one(
+    snapshot: Snapshot, registry: Registry, environment: str, dag_id: str, *, now: float = 0.0
+) -> DagSpec | None:
+    """Return the spec of one DAG, even if it is switched off; None if no document describes it.
+
+    Only its own tenant is looked at, whose id is what stands before one of the DAG id's double underscores.
+    """
+    parts = dag_id.split("__")
+    tenants = ["__".join(parts[:end]) for end in range(1, len(parts))]
+    planner = _Planner(snapshot, registry, environment, {}, now)
+    # Of several entries that give this id the one that is on has it, so those that are off are asked last.
+    for planner.gates in (True, False):
+        for document in filter(None, (snapshot.get(f"tenants/{tenant}") for tenant in tenants)):
+            planner.tenant(document)
+        if (spec := planner.specs.get(dag_id)) is not None:
+            return spec
+    return None
+
+
+class _Planner:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        registry: Registry,
+        environment: str,
+        last_good: Mapping[str, Document],
+        now: float,
+    ) -> None:
+        self.snapshot = snapshot
+        self.registry = registry
+        self.environment = environment
+        self.now = now
+        self.gates = True
+        self.problems: list[Problem] = list(registry.problems)
+        self.specs: dict[str, DagSpec] = {}
+        self.flags: FlagSet = flags_of(snapshot, last_good)
+        self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
+        self.under = self._defaults(last_good)
+        self.under_dags = self.under.pop("dags", {})
+        self.under_builders: dict[str, dict[str, Any]] = {}
+
+    def plan(self) -> Plan:
+        for key in self.snapshot:
+            self._check_key(key)
+        for document in self.snapshot.under("tenants"):
+            self.tenant(document)
+        problems = sorted({*self.problems, *self.flags.problems.values()}, key=str)
+        ordered = {dag_id: self.specs[dag_id] for dag_id in sorted(self.specs)}
+        return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self.flags.depends_on_time)
+
+    def _check_key(self, key: str) -> None:
+        folder, _, name = key.partition("/")
+        malformed = self.snapshot[key].malformed
+        if folder in _FOLDERS and name:
+            if malformed and (folder == "projects" or not is_id(name)):
+                self._note(key, malformed)  # those of tenants and flags are noted where they are read
+            elif not is_id(name):
+                self._note(key, describe_bad_id(name))
+        elif key == "tenants":  # still here: the list could not be read (see `snapshot`)
+            self._note(key, malformed or "")
+        elif key not in (DEFAULTS, READY):
+            self._note(key, f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
+
+    def _defaults(self, last_good: Mapping[str, Document]) -> dict[str, Any]:
+        """Return what lies under every tenant's document in this environment."""
+        document = self.snapshot.get(DEFAULTS)
+        if document is None:
+            return {}
+        if reason := document.malformed or _invalid(document, Defaults):
+            previous = last_good.get(DEFAULTS)
+            instead = "its last good contents" if previous else "no defaults"
+            self._note(DEFAULTS, f"{reason}. In force instead: {instead}")
+            if previous is None:
+                return {}
+            document = previous
+        self.shared[DEFAULTS] = document
+        content = dict(document.value)
+        environments = content.pop("environments", None) or {}
+        return merge(content, environments.get(self.environment) or {})
+
+    def tenant(self, document: Document) -> None:
+        tenant = document.key.removeprefix("tenants/")
+        if not is_id(tenant):
+            return  # noted with its key
+        if reason := document.malformed or _invalid(document, Tenant):
+            self._note(document.key, reason, tenant)
+            return
+        content: dict[str, Any] = document.value
+        if self.gates and content.get("enabled", self.under.get("enabled", True)) is False:
+            return
+        attributes = merge(self.under.get("attributes") or {}, content.get("attributes") or {})
+        own = {"airflow": content["airflow"]} if "airflow" in content else {}
+        context = {**attributes, "targetingKey": tenant, "tenant": tenant, "environment": self.environment}
+        for builder, entries in (content.get("dags") or {}).items():
+            if builder not in self.registry:
+                self._note(document.key, f"dags.{builder}: {self.registry.explain_unknown(builder)}", tenant)
+                continue
+            definition = self.registry[builder]
+            below = merge(self._under(builder), own)
+            for position, entry in enumerate(entries if isinstance(entries, list) else [entries]):
+                path = f"dags.{builder}" + (f"[{position}]" if isinstance(entries, list) else "")
+                self._dag(document, tenant, definition, merge(below, entry), attributes, context, path)
+
+    def _under(self, builder: str) -> dict[str, Any]:
+        """Return what the defaults say for a builder, all that a tenant says lies over it."""
+        if builder not in self.under_builders:
+            for_all = {"airflow": self.under.get("airflow") or {}}
+            self.under_builders[builder] = merge(for_all, self.under_dags.get(builder) or {})
+        return self.under_builders[builder]
+
+    def _dag(
+        self,
+        document: Document,
+        tenant: str,
+        definition: Definition,
+        content: dict[str, Any],
+        attributes: dict[str, Any],
+        context: dict[str, Any],
+        path: str,
+    ) -> None:
+        name = content.pop("name", definition.dag_name)
+        if not is_id(name):
+            self._note(document.key, f"{path}.name: {describe_bad_id(str(name))}", tenant)
+            return
+        dag_id = f"{tenant}__{name}"
+        enabled = content.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            self._note(document.key, f"{path}.enabled: is true or false, not {enabled!r:.60}", tenant, dag_id)
+            return
+        if self.gates and not (enabled and self._is_on(definition, context)):
+            return
+        try:
+            config = definition.config.model_validate(content).model_dump(mode="json")
+        except ValidationError as error:
+            self._note(document.key, explain(error, definition.config, path), tenant, dag_id)
+            return
+        except Exception as error:  # noqa: BLE001  # a model is somebody's code: what it raises harms this DAG alone
+            wrong = f"{path}: {definition.config.__name__} cannot take it: {type(error).__name__}: {error}"
+            self._note(document.key, wrong, tenant, dag_id)
+            return
+        if (other := self.specs.get(dag_id)) is not None:
+            whose = "an entry before it" if other.tenant == tenant else f"the tenant {other.tenant!r}"
+            self._note(
+                document.key, f"{path}: {whose} gives the DAG id {dag_id!r} too: name one of them", tenant, dag_id
+            )
+            return
+        decisions = {
+            flag: self.flags.evaluate(flag, default, context, self.now) for flag, default in definition.flags.items()
+        }
+        self.specs[dag_id] = DagSpec(
+            dag_id, definition.name, name, self.environment, config, tenant, attributes, decisions
+        )
+
+    def _is_on(self, definition: Definition, context: dict[str, Any]) -> bool:
+        if definition.gate is None:
+            return True
+        default = definition.flags.get(definition.gate, True)
+        return self.flags.evaluate(definition.gate, default, context, self.now).value is not False
+
+    def _note(self, key: str, message: str, tenant: str | None = None, dag_id: str | None = None) -> None:
+        self.problems.append(Problem(key, message, tenant, dag_id))
+
+
+def _invalid(document: Document, model: type[BaseModel]) -> str | None:
+    """Say what a document has wrong by its model, or that it holds a secret; None if it is good."""
+    if not isinstance(document.value, dict):
+        return f"expected an object with the fields of a {model.__name__.lower()}, not {document.value!r:.60}"
+    try:
+        model.model_validate(document.value)
+    except ValidationError as error:
+        return explain(error, model)
+    if where := find_secret(document.value):
+        return f"{where} looks like a secret: keep it in an Airflow connection, and write that connection's id here"
+    return None

@@ -1,0 +1,213 @@
+"""The registry: builders by name, and where they are imported from.
+
+A source is a module (`acme.builders`), a package, whose modules are imported one by one, or a folder of Python files. A
+module that cannot be imported, or hangs at that, costs its own builders and nobody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from .builders import Definition
+from .errors import BuilderError, near_miss
+from .problems import Problem
+from .time_limit import TimeLimitExceededError, time_limit
+
+ENTRY_POINTS = "dagfactory_consul.builders"
+"""The group of entry points whose modules are sources too, so that a distribution can bring builders with it."""
+
+IMPORT_TIME_LIMIT = 10.0
+"""Seconds that one module may take to import. Airflow gives the whole DAG file 30 s unless it is told otherwise."""
+
+
+class Registry(Mapping[str, Definition]):
+    """Builders by name."""
+
+    def __init__(self, *, time_limit: float = IMPORT_TIME_LIMIT) -> None:
+        self.problems: list[Problem] = []
+        """The modules that could not be imported."""
+        self._definitions: dict[str, Definition] = {}
+        self._time_limit = time_limit
+        self._loaded: set[str] = set()
+        self._modules: set[str] = set()
+        self._files: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Definition:
+        """Return the builder of that name. Raises BuilderError, which lists the near misses."""
+        try:
+            return self._definitions[name]
+        except KeyError:
+            raise BuilderError(self.explain_unknown(name)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._definitions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._definitions)
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+    def explain_unknown(self, name: str) -> str:
+        """Say that there is no such builder, what is near it, and which modules could not be imported."""
+        failed = ", ".join(problem.key for problem in self.problems)
+        also = f"; it may stand in what could not be imported: {failed}" if failed else ""
+        return f"there is no builder {name!r}{near_miss(name, self._definitions)}{also}"
+
+    def add(self, definition: Definition) -> None:
+        """Add a builder. Raises BuilderError where another class has its name; the same class again replaces itself."""
+        known = self._definitions.get(definition.name)
+        if known is not None and known.where != definition.where:
+            raise BuilderError(f"two builders are named {definition.name!r}: {known.where} and {definition.where}")
+        self._definitions[definition.name] = definition
+
+    def load(self, sources: Iterable[str], *, entry_points: bool = True) -> None:
+        """Import the builders of all sources; each is imported once, however often it is asked for.
+
+        A module that fails is noted in `problems`.
+        """
+        for source in sources:
+            self._once(source, self._load_source)
+        if entry_points:
+            from importlib.metadata import entry_points as installed
+
+            for point in installed(group=ENTRY_POINTS):
+                self._once(point.module, self._load_source)
+
+    def load_one(self, name: str, origin: str) -> Definition:
+        """Import only the module that a builder came from, as `origin` has said before, and return the builder.
+
+        Raises:
+            BuilderError: it cannot be imported, or does not define that builder.
+        """
+        if name not in self._definitions:
+            module, _, folder = origin.partition("@")
+            if folder:
+                _add_to_path(Path(folder))
+            self._once(origin, lambda _: self._import_file(Path(module)) if "/" in module else self._import(module))
+        if name not in self._definitions and self.problems:
+            raise BuilderError(f"{origin}: {self.problems[-1].message}")
+        return self[name]
+
+    def origin(self, name: str) -> str:
+        """Return what `load_one` needs to import that builder: a file's path, or a module and `@` where it is found."""
+        module = self[name].cls.__module__
+        if module.startswith(_FILE_MODULE):
+            return self._files[module]
+        folder = self._folders.get(module.partition(".")[0])
+        return f"{module}@{folder}" if folder else module
+
+    def fingerprint(self) -> str:
+        """Return a hash of the code of all modules of the sources, and of what could not be imported.
+
+        Modules that they import from elsewhere are not part of it.
+        """
+        digest = hashlib.sha256()
+        modules = {*self._modules, *(definition.cls.__module__ for definition in self._definitions.values())}
+        for module in sorted(modules):
+            digest.update(module.encode())
+            file = getattr(sys.modules.get(module), "__file__", None)
+            if file and Path(file).is_file():
+                digest.update(Path(file).read_bytes())
+        for problem in sorted(self.problems, key=str):
+            digest.update(str(problem).encode())
+        return digest.hexdigest()[:16]
+
+    def _once(self, source: str, load: Callable[[str], object]) -> None:
+        if source not in self._loaded:
+            self._loaded.add(source)
+            load(source)
+
+    def _load_source(self, source: str) -> None:
+        path = Path(source).expanduser()
+        if path.is_dir() and ("/" in source or not _is_importable(source)):
+            self._load_folder(path.resolve())
+        elif path.suffix == ".py" and path.is_file():
+            self._import_file(path.resolve())
+        elif "/" in source:
+            self.problems.append(Problem(source, "there is no such folder or file of builders"))
+        elif (module := self._import(source)) is not None and hasattr(module, "__path__"):
+            self._load_package(module)
+
+    def _load_package(self, package: ModuleType) -> None:
+        for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name):
+            module = self._import(f"{package.__name__}.{found.name}")
+            if found.ispkg and module is not None:
+                self._load_package(module)
+
+    def _load_folder(self, folder: Path) -> None:
+        if (folder / "__init__.py").exists():
+            _add_to_path(folder.parent)
+            self._folders[folder.name] = str(folder.parent)
+            module = self._import(folder.name)
+            if module is not None and folder != Path(module.__file__ or "").parent:
+                message = (
+                    f"another package of this name was imported before, from {module.__file__}: rename one of them"
+                )
+                self.problems.append(Problem(str(folder), message))
+            elif module is not None:
+                self._load_package(module)
+            return
+        _add_to_path(folder)
+        for file in sorted(folder.glob("*.py")):
+            self._import_file(file)
+
+    def _import_file(self, path: Path) -> None:
+        name = f"{_FILE_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:  # not a Python file by its suffix
+            self.problems.append(Problem(str(path), "is not a Python file"))
+            return
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        self._modules.add(name)
+        self._files[name] = str(path)
+        loader = spec.loader
+        if not self._guarded(str(path), lambda: loader.exec_module(module)):
+            del sys.modules[name]
+
+    def _import(self, name: str) -> ModuleType | None:
+        if not self._guarded(name, lambda: importlib.import_module(name)):
+            return None
+        self._modules.add(name)
+        return sys.modules[name]
+
+    def _guarded(self, what: str, load: Callable[[], object]) -> bool:
+        before = set(self._definitions)
+        try:
+            with time_limit(self._time_limit, "the import"):
+                load()
+        except (Exception, SystemExit, TimeLimitExceededError) as error:  # noqa: BLE001
+            # A module is somebody's code: whatever it raises costs its own builders, not the others'.
+            for name in set(self._definitions) - before:
+                del self._definitions[name]
+            kind = "" if isinstance(error, BuilderError | TimeLimitExceededError) else f"{type(error).__name__}: "
+            self.problems.append(Problem(what, f"cannot be imported: {kind}{error}"))
+            return False
+        return True
+
+
+_FILE_MODULE = "dagfactory_consul_builders_"
+
+registry = Registry()
+"""Where `@builder` registers: the builders of this process."""
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _add_to_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

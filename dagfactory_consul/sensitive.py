@@ -1,0 +1,53 @@
+"""What looks like a secret, and so has no place in a configuration.
+
+A configuration is shown in Airflow's UI, kept on disks and read by everybody who may read the store's prefix. Secrets
+belong in Airflow connections, and a configuration names those by connection id.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_NAME = re.compile(
+    r"(?:^|[_\-.])(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)$",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"  # PEM, RFC 7468
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key id
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # JSON web token, RFC 7519
+    r"|\bgh[pousr]_[A-Za-z0-9]{36}\b"  # GitHub
+    r"|\bglpat-[A-Za-z0-9_-]{20}\b"  # GitLab
+    r"|\bhvs\.[A-Za-z0-9_-]{24,}"  # Vault
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/:@]+@"  # a URL with a password in it, RFC 3986
+)
+_REFERENCE = re.compile(r"\{\{.*\}\}", re.DOTALL)
+"""A template that Airflow renders when the task runs, such as {{ conn.billing.password }}, holds no secret itself."""
+
+
+def find_secret(value: Any, path: str = "") -> str | None:  # noqa: C901  # written out: every parse pays for it
+    """Return the path (`dags.ProcessMessages.api_key`) of the first value that looks like a secret, or None."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            where = f"{path}.{name}" if path else str(name)
+            if isinstance(each, str):
+                if _looks_secret(str(name), each):
+                    return where
+            elif isinstance(each, dict | list) and (found := find_secret(each, where)):
+                return found
+    elif isinstance(value, list):
+        for position, each in enumerate(value):
+            if isinstance(each, str):
+                if _looks_secret("", each):
+                    return f"{path}[{position}]"
+            elif found := find_secret(each, f"{path}[{position}]"):
+                return found
+    return None
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    if not value or _REFERENCE.fullmatch(value):
+        return False
+    return bool(_NAME.search(name)) or (len(value) > 12 and bool(_VALUE.search(value)))

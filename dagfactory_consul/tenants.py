@@ -1,0 +1,51 @@
+"""The documents of tenants and of the defaults, and how one lies over another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from .models import AirflowSettings, Model
+
+
+class TenantLayer(Model):
+    """What the defaults may say for every tenant, and a tenant for itself. Builders' entries are validated by them."""
+
+    enabled: bool = Field(default=True, strict=True, description="Whether the tenant runs anything at all")
+    attributes: dict[str, Any] = Field({}, description="What flags may target and builders may read: tier, region, …")
+    airflow: AirflowSettings = Field(default_factory=AirflowSettings, description="For all DAGs of the tenant")
+    dags: dict[str, dict[str, Any] | list[dict[str, Any]]] = Field(
+        {}, description="By builder; a list is several variations"
+    )
+
+
+class Tenant(TenantLayer):
+    """A tenant's document."""
+
+
+class DefaultsLayer(TenantLayer):
+    """What the defaults say for an environment. Here `dags` holds one entry a builder, under every variation."""
+
+    dags: dict[str, dict[str, Any]] = Field({}, description="By builder, merged under each of its entries")  # type: ignore[assignment]
+
+
+class Defaults(DefaultsLayer):
+    """The defaults' document: merged under every tenant, and its environment's layer over it."""
+
+    environments: dict[str, DefaultsLayer] = Field({}, description="By environment, over the rest")
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one document over another: objects are merged, anything else replaces, null takes away (RFC 7386)."""
+    result = dict(under)
+    for name, value in over.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping):
+            below = result.get(name)
+            result[name] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result
