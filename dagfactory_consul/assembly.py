@@ -1,0 +1,119 @@
+"""The assembly: builds the DAGs of a release. One that cannot be built falls back on what was in force before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from .builders import build_dag
+from .errors import BuildError
+from .problems import Problem
+from .registry import Registry
+from .release import DRAINING, Placement, Release
+from .time_limit import TimeLimitExceededError, time_limit
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+
+class Assembly:
+    """Builds DAGs, one by one, so that none of them harms another.
+
+    Args:
+        registry: the builders, imported.
+        build_timeout: seconds that one DAG may take. Once a builder has taken longer none of its other DAGs is tried.
+    """
+
+    CHECK_SECONDS: ClassVar[float] = 8.0
+    """How long one parse goes on verifying, at most: Airflow gives the whole file 30 s unless it is told otherwise.
+    After that one DAG of each builder is verified, and the others are at the next refreshes."""
+
+    def __init__(self, registry: Registry, *, build_timeout: float) -> None:
+        self.registry = registry
+        self.build_timeout = build_timeout
+        self._hung: dict[str, str] = {}
+        self._verified: set[str] = set()
+        self._deadline = time.monotonic() + self.CHECK_SECONDS
+
+    def build(
+        self, release: Release, before: Release | None = None, *, check: bool = False
+    ) -> tuple[list[DAG], Release]:
+        """Build all DAGs that are to be shown.
+
+        Args:
+            release: what is to be in force.
+            before: what was; its specs are fallen back on.
+            check: verify that Airflow will take what was not verified with this code yet.
+
+        Returns:
+            The DAGs, and the release as it could be built: with what was fallen back on, and the problems.
+        """
+        dags: list[DAG] = []
+        placements: dict[str, Placement] = {}
+        problems = list(release.problems)
+        for dag_id, placed in release.dags.items():
+            if not placed.shown:
+                placements[dag_id] = placed
+                continue
+            old = before.dags.get(dag_id) if before is not None else None
+            dag, kept, error = self._first_good(placed, old, release.fingerprint, check=check)
+            if dag is not None:
+                dags.append(dag)
+            if kept is not None:
+                placements[dag_id] = kept
+            if error is not None:
+                problems.append(_problem(placed, error, fell_back=dag is not None))
+        return dags, replace(release, dags=placements, problems=tuple(problems))
+
+    def _first_good(
+        self, placed: Placement, old: Placement | None, fingerprint: str, *, check: bool
+    ) -> tuple[DAG | None, Placement | None, BuildError | None]:
+        """Return a DAG, the placement that stays, and what was wrong with the new one."""
+        if placed.spec.builder not in self.registry:
+            return None, placed, None  # the plan has said so
+        placed = replace(placed, origin=self.registry.origin(placed.spec.builder))
+        try:
+            return *self._build(placed, fingerprint, check=check), None
+        except BuildError as error:
+            wrong = error
+        if old is None:
+            return None, None, wrong  # it never was good: the next plan brings it again
+        if old.spec.hash == placed.spec.hash:
+            return None, old, wrong
+        # Only the spec is what it was: that it drains, say, is news all the same.
+        old = replace(placed, spec=old.spec, checked=old.checked)
+        try:
+            return *self._build(old, fingerprint, check=check), wrong
+        except BuildError:
+            return None, old, wrong
+
+    def _build(self, placed: Placement, fingerprint: str, *, check: bool) -> tuple[DAG, Placement]:
+        dag = self._build_in_time(placed)
+        if not check or placed.checked == fingerprint:
+            return dag, placed
+        builder = placed.spec.builder
+        if builder in self._verified and time.monotonic() > self._deadline:
+            return dag, placed
+        from .verify import verify
+
+        verify(self._build_in_time(placed))
+        self._verified.add(builder)
+        return dag, replace(placed, checked=fingerprint)
+
+    def _build_in_time(self, placed: Placement) -> DAG:
+        name = placed.spec.builder
+        if name in self._hung:
+            raise BuildError(f"{name} is not tried again at this parse: {self._hung[name]}")
+        try:
+            with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
+                return build_dag(self.registry[name], placed.spec, draining=placed.state == DRAINING)
+        except TimeLimitExceededError as error:
+            self._hung[name] = str(error)
+            raise BuildError(str(error)) from error
+
+
+def _problem(placed: Placement, error: BuildError, *, fell_back: bool) -> Problem:
+    instead = "its last good configuration stays in force" if fell_back else "it is not shown until that is mended"
+    spec = placed.spec
+    return Problem(f"tenants/{spec.tenant}", f"{error}; {instead}", spec.tenant, spec.dag_id)

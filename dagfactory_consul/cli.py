@@ -1,0 +1,190 @@
+"""The commands: `dagfactory-consul push | put | plan | status | accept`, with the same settings as the DAG files."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import DagFactoryError
+
+if TYPE_CHECKING:
+    from .settings import Settings
+    from .stores import Store
+
+app = typer.Typer(
+    help="Tenants' DAGs from a configuration service. Settings: AIRFLOW__DAGFACTORY_CONSUL__… or airflow.cfg.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+StoreOption = Annotated[str | None, typer.Option("--store", help="The store's URL; the setting's unless given.")]
+PrefixOption = Annotated[str | None, typer.Option("--prefix", help="The keys' prefix; the setting's unless given.")]
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder of YAML or JSON files, laid out like the keys.")],
+    store: StoreOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Write a folder's documents into the store, unless one of them is malformed or too large."""
+    from .documents import decode
+    from .snapshot import READY
+    from .stores import open_store
+
+    entries = open_store(str(folder.resolve())).read().entries
+    for entry in entries:
+        if entry.key != READY:
+            decode(entry.key, entry.value)
+    target = _store(store, prefix)
+    for entry in entries:
+        target.check_size(entry.key, entry.value)
+    # The marker comes last: who sees it sees everything.
+    ordered = sorted(entries, key=lambda entry: entry.key == READY)
+    target.put_many((entry.key, entry.value) for entry in ordered)
+    print(f"{len(ordered)} documents written to {target.url}")
+
+
+@app.command()
+def put(
+    key: Annotated[str, typer.Argument(help="Relative to the prefix: flags/process-messages.")],
+    value: Annotated[str, typer.Argument(help="JSON or YAML; - reads standard input.")],
+    store: StoreOption = None,
+    prefix: PrefixOption = None,
+) -> None:
+    """Write one document: `put flags/process-messages false`."""
+    from .documents import decode
+
+    text = sys.stdin.read() if value == "-" else value
+    decode(key, text.encode())
+    target = _store(store, prefix)
+    target.put(key, text.encode())
+    print(f"{key} written to {target.url}")
+
+
+@app.command()
+def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
+    """Show what the store would put in force, against what is. Exits with 1 where something has to be mended."""
+    import time
+
+    from . import release as releases
+    from .plan import diff
+    from .plan import plan as make_plan
+    from .registry import registry
+    from .runtime import release_path
+    from .snapshot import from_reading
+
+    settings = _settings(store, prefix)
+    registry.load(settings.builders)
+    in_force = releases.load(release_path(settings))
+    snapshot = from_reading(_open(settings).read(), now=time.time())
+    new = make_plan(
+        snapshot,
+        registry,
+        settings.environment,
+        last_good=in_force.shared if in_force else None,
+        now=time.time(),
+    )
+    before = {
+        dag_id: placed.spec
+        for dag_id, placed in (in_force.dags if in_force else {}).items()
+        if placed.state == releases.ACTIVE
+    }
+    change = diff(before, new.specs)
+    touched = {problem.tenant for problem in new.problems}
+    for sign, dag_ids in (("+", change.added), ("~", change.changed)):
+        for dag_id in dag_ids:
+            print(f"{sign} {dag_id}")
+    for dag_id in change.removed:
+        kept = before[dag_id].tenant in touched
+        print(f"! {dag_id} stays as it is, because of a problem" if kept else f"- {dag_id}")
+    for problem in new.problems:
+        print(f"problem: {problem}")
+    print(f"{len(new.specs)} DAGs: {len(change.added)} new, {len(change.changed)} changed, {len(change.removed)} to go")
+    if new.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status() -> None:
+    """Show what is in force on this machine, how old it is, and what is wrong."""
+    from . import release as releases
+    from .runtime import client_of, release_path
+
+    settings = _settings(None, None)
+    client = client_of(settings)
+    about, attempt = client.about(), client.last_attempt()
+    if not about:
+        print(f"Nothing is known yet of {settings.store}: no DAG file has been parsed with these settings.")
+        raise typer.Exit(1)
+    now = client.clock()
+    rows = {
+        "store": about["source"],
+        "snapshot": f"{about['version']}, read {_ago(now - about['read_at'])}",
+        "last asked": f"{_ago(now - attempt.at)}"
+        + (f", {attempt.failures} failures in a row" * bool(attempt.failures)),
+    }
+    release = releases.load(release_path(settings))
+    states = [placed.state for placed in release.dags.values()] if release else []
+    rows["DAGs"] = f"{states.count(releases.ACTIVE)} active, {states.count(releases.DRAINING)} draining"
+    for name, text in rows.items():
+        print(f"{name:11} {text}")
+    for line in [*client.problems(), *(map(str, release.problems) if release else ())]:
+        print(f"problem     {line}")
+
+
+@app.command()
+def accept(version: Annotated[str, typer.Argument(help="The held snapshot's version, as `status` shows it.")]) -> None:
+    """Put a held snapshot in force as it is: what is missing from it then goes."""
+    from .client import ACCEPTED
+    from .runtime import client_of
+
+    client = client_of(_settings(None, None))
+    held = client.about().get("held")
+    if held is None:
+        _fail("nothing is held on this machine")
+    elif held["version"] != version:
+        _fail(f"what is held is {held['version']}, not {version!r}: {held['reason']}")
+    else:
+        client.store.beside("runtime").put(ACCEPTED, version.encode())
+        print(f"Accepted: {held['reason']}. The next refresh puts it in force.")
+
+
+def main() -> None:
+    """Run the commands. An error of this package is one line on standard error, and exit code 2."""
+    try:
+        app()
+    except DagFactoryError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    print(f"dagfactory-consul: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _settings(store: str | None, prefix: str | None) -> Settings:
+    from .settings import Settings
+
+    overrides: dict[str, Any] = {"store": store, "prefix": prefix}
+    return Settings.read(**overrides)
+
+
+def _store(store: str | None, prefix: str | None) -> Store:
+    return _open(_settings(store, prefix))
+
+
+def _open(settings: Settings) -> Store:
+    from .stores import open_store
+
+    return open_store(settings.store, prefix=settings.prefix, timeout=max(settings.timeout, 10.0))
+
+
+def _ago(seconds: float) -> str:
+    moment = datetime.now(UTC).timestamp() - seconds
+    return f"{seconds:.0f} s ago ({datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC)"

@@ -1,0 +1,136 @@
+"""The release: what is in force on this machine: each DAG's spec, whether it is active or drains, and the problems."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import keyed_file
+from .errors import SnapshotError
+from .problems import Problem
+from .spec import DagSpec
+
+if TYPE_CHECKING:
+    from .snapshot import Document
+
+log = logging.getLogger(__name__)
+
+_UNUSABLE = (SnapshotError, KeyError, TypeError, ValueError)
+"""What reading a file raises that is damaged, or was written by another version of this package."""
+
+ACTIVE = "active"
+DRAINING = "draining"
+GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One DAG in force."""
+
+    spec: DagSpec
+    state: str = ACTIVE
+    """ACTIVE; DRAINING: no new runs, shown until those under way have ended; GONE: no longer shown, but a task that is
+    just starting still finds it."""
+    since: float = 0.0
+    """When it came into this state, in seconds since the epoch."""
+    idle: bool = False
+    """Whether the last refresh saw it draining without an unfinished run."""
+    checked: str | None = None
+    """The fingerprint of the code with which it was seen to build and to serialise; None: not yet."""
+    origin: str = ""
+    """Where its builder is imported from (see `Registry.load_one`)."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether Airflow is given this DAG at a parse."""
+        return self.state != GONE
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is in force, by DAG id, in order."""
+
+    dags: Mapping[str, Placement]
+    problems: tuple[Problem, ...] = ()
+    shared: Mapping[str, Document] | None = None
+    """The flags' and the defaults' documents in force, by key: the last good ones where the present are malformed."""
+    snapshot: str = ""
+    """The version of the snapshot that it was made from."""
+    fingerprint: str = ""
+    """Of the builders' code that it was made with."""
+
+    def specs(self) -> dict[str, DagSpec]:
+        """Return the specs of the DAGs that Airflow is given."""
+        return {dag_id: each.spec for dag_id, each in self.dags.items() if each.shown}
+
+
+def save(release: Release, path: Path) -> None:
+    """Write a release to a file, atomically."""
+    shared = {key: [each.value, each.index] for key, each in (release.shared or {}).items()}
+    about = {
+        "problems": [problem.to_json() for problem in release.problems],
+        "shared": shared,
+        "snapshot": release.snapshot,
+        "fingerprint": release.fingerprint,
+    }
+    keyed_file.write(path, about, keyed_file.body_of({key: _to_line(each) for key, each in release.dags.items()}))
+
+
+def load(path: Path) -> Release | None:
+    """Read a release from its file; None if there is none, or it cannot be used: then it is made anew."""
+    try:
+        about, body = keyed_file.read(path)
+        dags = {dag_id: _from_json(value) for dag_id, value in json.loads(body).items()}
+        return Release(dags, _problems(about), _shared(about), about["snapshot"], about["fingerprint"])
+    except FileNotFoundError:
+        return None
+    except _UNUSABLE as error:
+        log.warning("What was in force cannot be read, and is worked out anew: %s", error)
+        return None
+
+
+def load_placement(path: Path, dag_id: str) -> Placement | None:
+    """Read one DAG from a release's file; None if it is not in it, or there is no such file."""
+    try:
+        value = keyed_file.read_one(path, dag_id)
+        return None if value is None else _from_json(value)
+    except (FileNotFoundError, *_UNUSABLE):
+        return None
+
+
+def load_problems(path: Path) -> tuple[Problem, ...]:
+    """Read only the problems of a release."""
+    try:
+        return _problems(keyed_file.read_about(path))
+    except FileNotFoundError:
+        return ()
+
+
+def _to_line(placed: Placement) -> str:
+    fields: dict[str, Any] = {
+        "spec": placed.spec.to_json(),
+        "state": placed.state,
+        "since": placed.since,
+        "idle": placed.idle,
+        "checked": placed.checked,
+        "origin": placed.origin,
+    }
+    return keyed_file.dumps(fields)
+
+
+def _from_json(fields: Mapping[str, Any]) -> Placement:
+    return Placement(**{**fields, "spec": DagSpec.from_json(fields["spec"])})
+
+
+def _problems(about: Mapping[str, Any]) -> tuple[Problem, ...]:
+    return tuple(Problem(**each) for each in about["problems"])
+
+
+def _shared(about: Mapping[str, Any]) -> dict[str, Document]:
+    from .snapshot import Document  # a task start needs none of it
+
+    return {key: Document(key, value, index) for key, (value, index) in about["shared"].items()}

@@ -1,0 +1,85 @@
+"""The renewal: the store is read, a plan is made of what it says, and what can be built of it is put in force."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from . import release as releases
+from .assembly import Assembly
+from .parse import stamp_path
+from .plan import diff, plan
+from .registry import Registry
+from .release import Release
+from .runs import UnfinishedRuns
+from .runtime import client_of, release_path
+from .settle import settle
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from .settings import Settings
+    from .snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Renewal:
+    """Renews the release of a deployment.
+
+    Args:
+        settings: of the deployment.
+        registry: the builders, imported.
+        fingerprint: of their code.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, fingerprint: str) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.fingerprint = fingerprint
+        self.client = client_of(settings)
+
+    def load(self, before: Release | None) -> list[DAG]:
+        """Return all DAGs, renewed unless another process is at it. Raises NothingKnownError."""
+        with self.client.turn(forced=True) as mine:
+            if mine:
+                kept = None if self.client.is_due() else self.client.kept()
+                return self._renew(before, kept or self.client.refresh())
+        # Nobody waits for the other one. Where nothing was in force yet this parse shows what it can and keeps none.
+        release = before or self._settle(None, self.client.current())
+        return self._assembly().build(release)[0]
+
+    def _renew(self, before: Release | None, snapshot: Snapshot) -> list[DAG]:
+        stamp_path(self.settings).write_text(self.fingerprint)
+        dags, after = self._assembly().build(self._settle(before, snapshot), before, check=True)
+        if after != before:
+            _log_change(before, after)
+            releases.save(after, release_path(self.settings))
+        return dags
+
+    def _settle(self, before: Release | None, snapshot: Snapshot) -> Release:
+        now = self.client.clock()
+        last_good = before.shared if before is not None else None
+        return settle(
+            before,
+            plan(snapshot, self.registry, self.settings.environment, last_good=last_good, now=now),
+            now=now,
+            drain_time=self.settings.drain_time,
+            unfinished=UnfinishedRuns(),
+            fingerprint=self.fingerprint,
+        )
+
+    def _assembly(self) -> Assembly:
+        return Assembly(self.registry, build_timeout=self.settings.build_timeout)
+
+
+def _log_change(before: Release | None, after: Release) -> None:
+    change = diff(before.specs() if before is not None else {}, after.specs())
+    for what, dag_ids in (("new", change.added), ("gone", change.removed), ("changed", change.changed)):
+        if dag_ids:
+            more = f" and {len(dag_ids) - 10} more" if len(dag_ids) > 10 else ""
+            log.info("%d DAGs %s: %s%s", len(dag_ids), what, ", ".join(dag_ids[:10]), more)
+    known = before.problems if before is not None else ()
+    for problem in after.problems:
+        if problem not in known:  # once, not with each parse
+            log.warning("%s", problem)
