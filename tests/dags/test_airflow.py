@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import DAGS, ROOT
+
+pytestmark = pytest.mark.airflow
+
+GROUPS = ["process_invoices", "process_messages"]
+STEPS = ["fetch", "validate", "process", "report"]
+LIST = """
+import json, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
+bag = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1]))
+shown = {"dags": {name: sorted(dag.task_ids) for name, dag in bag.dags.items()}, "errors": bag.import_errors}
+print("\\n" + json.dumps(shown))
+"""
+
+
+class Airflow:
+    """An Airflow of its own, which has this project's DAG folder and the sample configuration as a folder of files."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "CONSUL"))}
+        self.env = {
+            **inherited,
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+            "AIRFLOW__DAGFACTORY_CONSUL__STORE": str(ROOT / "demo" / "config"),
+            "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": "builders",
+            "DAGFACTORY_EXAMPLE_OUTPUT": str(home / "results"),
+        }
+
+    def run(self, *arguments: str) -> str:
+        """Run Python with these arguments there, and return what it printed."""
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, env=self.env, cwd=self.home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def result(self, name: str) -> dict[str, Any]:
+        """Return what the one run of a DAG or group has written."""
+        (file,) = (self.home / "results" / name).glob("*/result.json")
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    started = Airflow(tmp_path_factory.mktemp("airflow"))
+    started.run("-m", "airflow", "db", "migrate")
+    started.run("-m", "airflow", "dags", "reserialize")
+    return started
+
+
+def test_the_folder_gives_the_tenants_dags_and_the_projects(airflow: Airflow) -> None:
+    """Airflow finds the tenants' DAGs and the project's, and no file that it cannot import."""
+    found = json.loads(airflow.run("-c", LIST, str(DAGS)).splitlines()[-1])
+    assert found["errors"] == {}
+    assert len(found["dags"]) == 8
+    assert found["dags"]["acme__process_messages"] == sorted(STEPS)
+    assert found["dags"]["flywheel"] == sorted([f"{group}.{step}" for group in GROUPS for step in STEPS] + ["report"])
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
+def test_only_dag_files_are_parsed_as_such() -> None:
+    """Builders, pipelines and a project's configuration are imported by DAG files, and are none themselves."""
+    from airflow._shared.module_loading.file_discovery import find_path_from_directory
+
+    found = {str(Path(path).relative_to(DAGS)) for path in find_path_from_directory(DAGS, ".airflowignore", "glob")}
+    python = {path for path in found if path.endswith(".py")}
+    assert python == {"tenants.py", "tenant_problems.py", "projects/flywheel/dag.py"}
+
+
+def test_a_tenants_dag_runs(airflow: Airflow) -> None:
+    """A run of a DAG that exists only as data does real work: acme, a gold tenant, gets the newer parser's result."""
+    airflow.run("-m", "airflow", "dags", "test", "acme__process_messages")
+    result = airflow.result("acme/process_messages")
+    assert (result["parser"], result["by_customer"]) == ("v2", {"acme": 150})
+
+
+def test_the_projects_dag_runs_both_builders_and_joins_what_they_found(airflow: Airflow) -> None:
+    """The parent DAG runs both groups, and its report holds the customers of both."""
+    airflow.run("-m", "airflow", "dags", "test", "flywheel")
+    report, invoices = airflow.result("flywheel/report"), airflow.result("flywheel/process_invoices")
+    assert {name: each["messages"] for name, each in report["customers"].items()} == {
+        "acme": 150,
+        "globex": 120,
+        "initech": 100,
+    }
+    assert sum(Decimal(each["gross"]) for each in report["customers"].values()) == Decimal(invoices["gross"])
