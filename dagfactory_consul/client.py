@@ -80,7 +80,8 @@ class ConfigClient:
         with self.turn() as mine:
             if mine:
                 return self.refresh()
-        return self.kept() or self._first()
+        kept = self.kept()
+        return kept if kept is not None else self._first()  # an accepted one may be empty
 
     def document(self, key: str) -> Document | None:
         """Return one document of the current snapshot, without reading all of it when it is fresh."""
@@ -124,8 +125,8 @@ class ConfigClient:
         if held := about.get("held"):
             lines.append(f"held: {held['reason']}; accept it by: dagfactory-consul accept {held['version']}")
         attempt = self.last_attempt()
-        if attempt.failures > 1:  # one may be a hiccup
-            read_at = datetime.fromtimestamp(about.get("read_at", 0), UTC)
+        if attempt.failures > 1 and about:  # one may be a hiccup; and where nothing is known, parses raise by themselves
+            read_at = datetime.fromtimestamp(about["read_at"], UTC)
             lines.append(f"what was read at {read_at:%Y-%m-%d %H:%M:%S} UTC stays in force: {attempt.error}")
         return lines
 
@@ -227,7 +228,9 @@ class ConfigClient:
         while time.monotonic() < deadline:
             with self.turn(forced=True) as mine:
                 if mine:
-                    return self.kept() or (self.refresh() if self.is_due() else self._while_backing_off())
+                    if (kept := self.kept()) is not None:
+                        return kept
+                    return self.refresh() if self.is_due() else self._while_backing_off()
             time.sleep(0.02)
             if (kept := self.kept()) is not None:
                 return kept

@@ -73,14 +73,19 @@ def _is_listed_in_malformed(document: Document, new: Snapshot) -> bool:
 
 
 def _weight(document: Document) -> int:
-    """Count the DAGs that a document names, without asking whether a flag lets them run."""
+    """Count the DAGs that a document names, without asking whether a flag lets them run.
+
+    A tenant whose document cannot be understood counts as one: its last good DAGs are in force.
+    """
     if document.key.startswith("projects/"):
         return 1
-    if not document.key.startswith("tenants/") or not isinstance(document.value, dict):
+    if not document.key.startswith("tenants/"):
         return 0
+    if not isinstance(document.value, dict):
+        return 1
     if document.value.get("enabled") is False:
         return 0
-    dags = document.value.get("dags")
+    dags = document.value.get("dags") or {}
     if not isinstance(dags, dict):
-        return 0
+        return 1
     return sum(len(each) if isinstance(each, list) else 1 for each in dags.values())

@@ -100,14 +100,15 @@ def read_one(path: Path, key: str) -> Any | None:
     The cost hardly depends on the file's size: the operating system's page cache is searched, nothing is parsed but
     that line. The checksum is not verified here; whoever reads the whole file does that.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[: len(_MAGIC)] != _MAGIC:
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:  # an empty file, too, which could not be mapped
             raise SnapshotError(f"{path} is not a file of format {FORMAT}")
         start = b"\n" + dumps(key).encode() + b":"
-        if (found := data.find(start)) < 0:
-            return None
-        found += len(start)
-        return _parse(data[found : data.find(b"\n", found)].rstrip(b","), path)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if (found := data.find(start)) < 0:
+                return None
+            found += len(start)
+            return _parse(data[found : data.find(b"\n", found)].rstrip(b","), path)
 
 
 def remove_leftovers(folder: Path) -> None:

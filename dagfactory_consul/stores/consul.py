@@ -302,7 +302,7 @@ def _client(settings: ConsulSettings, *, shown: str, timeout: float, clock: Call
 
 @functools.cache
 def _rows() -> Any:
-    """Return the decoder of Consul's list, which undoes the base64 as it goes, in a fifth of the time that json takes."""
+    """Return the decoder of Consul's list, which undoes the base64 as it goes, in a fifth of the time json takes."""
     import msgspec
 
     row = msgspec.defstruct("Row", [("Key", str), ("ModifyIndex", int), ("Value", bytes | None, None)])
