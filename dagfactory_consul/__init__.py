@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .builders import DagBuilder, builder
+    from .builders import DagBuilder
     from .client import CachedClient, ConfigClient
     from .factory import DAGFactory
     from .loader import load_dags, load_problems
     from .models import AirflowSettings, DagConfig
     from .project import ProjectConfig
+    from .registry import builder
     from .stores import open_store
 
 __version__ = "0.1.0"
@@ -42,7 +43,7 @@ _HOMES = {
     "DagBuilder": "builders",
     "DagConfig": "models",
     "ProjectConfig": "project",
-    "builder": "builders",
+    "builder": "registry",
     "load_dags": "loader",
     "load_problems": "loader",
     "open_store": "stores",

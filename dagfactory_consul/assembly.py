@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
-from .errors import BuildError
+from .errors import BuilderError, BuildError
 from .problems import Problem
 from .registry import Registry
 from .release import DRAINING, Placement, Release
@@ -22,7 +24,8 @@ class Assembly:
 
     Args:
         registry: the builders, imported.
-        build_timeout: seconds that one DAG may take. Once a builder has taken longer none of its other DAGs is tried.
+        build_timeout: seconds that one DAG may take. Once a builder has taken longer only those of its DAGs are
+            tried that were seen to build with the same code before.
     """
 
     CHECK_SECONDS: ClassVar[float] = 8.0
@@ -49,6 +52,10 @@ class Assembly:
         Returns:
             The DAGs, and the release as it could be built: with what was fallen back on, and the problems.
         """
+        with _without_garbage_collection():
+            return self._build_all(release, before, check=check)
+
+    def _build_all(self, release: Release, before: Release | None, *, check: bool) -> tuple[list[DAG], Release]:
         dags: list[DAG] = []
         placements: dict[str, Placement] = {}
         problems = list(release.problems)
@@ -64,15 +71,15 @@ class Assembly:
                 placements[dag_id] = kept
             if error is not None:
                 problems.append(_problem(placed, error, fell_back=dag is not None))
-        return dags, replace(release, dags=placements, problems=tuple(problems))
+        return dags, release._replace(dags=placements, problems=tuple(problems))
 
     def _first_good(
         self, placed: Placement, old: Placement | None, fingerprint: str, *, check: bool
     ) -> tuple[DAG | None, Placement | None, BuildError | None]:
         """Return a DAG, the placement that stays, and what was wrong with the new one."""
-        if placed.spec.builder not in self.registry:
+        if placed.spec.builder not in self.registry and not self._import(placed):
             return None, placed, None  # the plan has said so
-        placed = replace(placed, origin=self.registry.origin(placed.spec.builder))
+        placed = placed._replace(origin=self.registry.origin(placed.spec.builder))
         try:
             return *self._build(placed, fingerprint, check=check), None
         except BuildError as error:
@@ -82,14 +89,22 @@ class Assembly:
         if old.spec.hash == placed.spec.hash:
             return None, old, wrong
         # Only the spec is what it was: that it drains, say, is news all the same.
-        old = replace(placed, spec=old.spec, checked=old.checked)
+        old = placed._replace(spec=old.spec, checked=old.checked)
         try:
             return *self._build(old, fingerprint, check=check), wrong
         except BuildError:
             return None, old, wrong
 
+    def _import(self, placed: Placement) -> bool:
+        """Import a builder that none of the sources has, but the release: it came by an entry point."""
+        try:
+            self.registry.load_one(placed.spec.builder, placed.origin)
+        except BuilderError:
+            return False
+        return True
+
     def _build(self, placed: Placement, fingerprint: str, *, check: bool) -> tuple[DAG, Placement]:
-        dag = self._build_in_time(placed)
+        dag = self._build_in_time(placed, fingerprint)
         if not check or placed.checked == fingerprint:
             return dag, placed
         builder = placed.spec.builder
@@ -97,13 +112,14 @@ class Assembly:
             return dag, placed
         from .verify import verify
 
-        verify(self._build_in_time(placed))
+        verify(self._build_in_time(placed, fingerprint))
         self._verified.add(builder)
-        return dag, replace(placed, checked=fingerprint)
+        return dag, placed._replace(checked=fingerprint)
 
-    def _build_in_time(self, placed: Placement) -> DAG:
+    def _build_in_time(self, placed: Placement, fingerprint: str) -> DAG:
         name = placed.spec.builder
-        if name in self._hung:
+        # What was seen to build with this code is tried all the same: it may be one tenant's configuration that hangs.
+        if name in self._hung and placed.checked != fingerprint:
             raise BuildError(f"{name} is not tried again at this parse: {self._hung[name]}")
         try:
             with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
@@ -111,6 +127,19 @@ class Assembly:
         except TimeLimitExceededError as error:
             self._hung[name] = str(error)
             raise BuildError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause the collector: what is built here stays, and each look through all of Airflow's objects takes 0.1 s."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _problem(placed: Placement, error: BuildError, *, fell_back: bool) -> Problem:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 PARSES_HERE = 600.0
 """Seconds after its last refresh by a parse that a machine counts as one with a DAG processor (or ten TTLs)."""
@@ -13,8 +14,7 @@ MAX_BACKOFF = 60.0
 """Seconds between two attempts at a store that fails, at most (or the TTL, where that is longer)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The last attempt to refresh, by whichever process."""
 
     at: float = 0.0
@@ -22,6 +22,8 @@ class Attempt:
     failures: int = 0
     """How many attempts have failed in a row."""
     error: str | None = None
+    good_at: float = 0.0
+    """When the store last answered, in seconds since the epoch: how old what is known may be at most."""
     by_parse: bool = False
     """Whether a parse made it, as opposed to a task start."""
 
@@ -48,6 +50,6 @@ class Attempt:
     def save(self, folder: Path) -> None:
         """Keep this as the last attempt, atomically."""
         new = folder / f".attempt.{os.getpid()}.new"
-        fields = {"at": self.at, "failures": self.failures, "error": self.error, "by_parse": self.by_parse}
-        new.write_text(json.dumps(fields))
-        new.replace(folder / "attempt.json")
+        with contextlib.suppress(OSError):  # a disk that is full: then the next parse asks the store again
+            new.write_text(json.dumps(self._asdict()))
+            new.replace(folder / "attempt.json")

@@ -1,35 +1,33 @@
-"""Builders: classes that turn one validated configuration into a DAG, and the decorator that names them."""
+"""Builders: classes that turn one validated configuration into a DAG."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from .decisions import FlagValues
 from .errors import BuilderError, BuildError
-from .models import DagConfig, describe_bad_id, is_id
+from .models import DagConfig
 from .spec import DagSpec
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, TaskGroup
 
 Config = TypeVar("Config", bound=DagConfig)
-Builder = TypeVar("Builder", bound="type[DagBuilder[Any]]")
 
 DRAINING = "draining"
 """The tag of a DAG that is switched off, and stays until its runs have ended."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """What a builder's decorator says of it."""
 
     name: str
@@ -39,7 +37,7 @@ class Definition:
     """The model that a configuration is validated by; its defaults are the lowest layer of all."""
     gate: str | None = None
     """The flag that lets the DAG run for a tenant; None where no flag does."""
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = MappingProxyType({})
     """The flags whose values shape the DAG, with their defaults; the gate's too, where it is given (else: on)."""
 
     @property
@@ -188,40 +186,6 @@ class DagBuilder(Generic[Config]):
         return self.config.description or (type(self).__doc__ or "").strip().partition("\n")[0] or None
 
 
-def builder(
-    name: str | None = None, *, flag: str | None = None, flags: Mapping[str, Any] | None = None
-) -> Callable[[Builder], Builder]:
-    """Name a builder, so that configurations and `DAGFactory.create` find it.
-
-    Args:
-        name: as documents will name it; the class's own name unless given.
-        flag: the flag that lets its DAGs run. One that does not exist counts as on, unless `flags` gives it a default.
-        flags: the flags whose values shape its DAGs, with their defaults: `{"message-parser": "v1"}`.
-
-    Raises:
-        BuilderError: the class is no DagBuilder, or a name is not one.
-    """
-
-    def define(cls: Builder) -> Builder:
-        from .registry import registry
-
-        if not (isinstance(cls, type) and issubclass(cls, DagBuilder)):
-            raise BuilderError(f"@builder goes on a subclass of DagBuilder, and {cls!r} is none")
-        chosen = name or cls.__name__
-        if not _NAME.fullmatch(chosen):
-            raise BuilderError(
-                f"{cls.__qualname__}: {chosen!r} is not a builder's name: letters, digits and _, at most 63"
-            )
-        for each in filter(None, [flag, *(flags or {})]):
-            if not is_id(each):
-                raise BuilderError(f"{cls.__qualname__}: the flag {describe_bad_id(each)}")
-        cls.definition = Definition(chosen, cls, cls.config_model, flag, dict(flags or {}))
-        registry.add(cls.definition)
-        return cls
-
-    return define
-
-
 def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) -> DAG:
     """Build the DAG of a spec, and check that it is what the spec says.
 
@@ -230,8 +194,9 @@ def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) 
     """
     try:
         config = definition.config.model_validate(spec.config)
-        dag = definition.cls(spec, config, draining=draining).build()
-    except Exception as error:  # a builder is somebody's code: whatever it raises harms this DAG alone
+        with _unregistered():
+            dag = definition.cls(spec, config, draining=draining).build()
+    except (Exception, SystemExit) as error:  # a builder is somebody's code: what it raises harms this DAG alone
         raise BuildError(f"{definition.name} ({definition.where}) raised {type(error).__name__}: {error}") from error
     found = getattr(dag, "dag_id", None)
     if found != spec.dag_id:
@@ -247,6 +212,18 @@ def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) 
 def snake_case(name: str) -> str:
     """Turn a class's name into a DAG's: `ProcessMessages` into `process_messages`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+@contextlib.contextmanager
+def _unregistered() -> Iterator[None]:
+    """Keep what a builder makes by hand, half-built DAGs too, from registering itself with the DAG file."""
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    module, DagContext.current_autoregister_module_name = DagContext.current_autoregister_module_name, None
+    try:
+        yield
+    finally:
+        DagContext.current_autoregister_module_name = module
 
 
 def _stop_scheduling(dag: DAG) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from .errors import DagFactoryError
 
 if TYPE_CHECKING:
     from .settings import Settings
+    from .spec import DagSpec
     from .stores import Store
 
 app = typer.Typer(
@@ -60,10 +62,10 @@ def put(
     """Write one document: `put flags/process-messages false`."""
     from .documents import decode
 
-    text = sys.stdin.read() if value == "-" else value
-    decode(key, text.encode())
+    text = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
+    decode(key, text)
     target = _store(store, prefix)
-    target.put(key, text.encode())
+    target.put(key, text)
     print(f"{key} written to {target.url}")
 
 
@@ -76,13 +78,15 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
     from .plan import diff
     from .plan import plan as make_plan
     from .registry import registry
-    from .runtime import release_path
+    from .runtime import client_of, release_path
     from .snapshot import from_reading
 
     settings = _settings(store, prefix)
+    registry.time_limit = settings.import_timeout
     registry.load(settings.builders)
     in_force = releases.load(release_path(settings))
-    snapshot = from_reading(_open(settings).read(), now=time.time())
+    client = client_of(settings)
+    snapshot = client.guard.check(client.kept(), from_reading(_open(settings).read(), now=time.time()))
     new = make_plan(
         snapshot,
         registry,
@@ -96,16 +100,19 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
         if placed.state == releases.ACTIVE
     }
     change = diff(before, new.specs)
-    touched = {problem.tenant for problem in new.problems}
-    for sign, dag_ids in (("+", change.added), ("~", change.changed)):
+    touched = {(problem.tenant, problem.dag_id) for problem in new.problems}
+    stay = [each for each in change.removed if not touched.isdisjoint(_names(before[each]))]
+    go = [each for each in change.removed if each not in stay]
+    for sign, dag_ids in (("+", change.added), ("~", change.changed), ("-", go)):
         for dag_id in dag_ids:
             print(f"{sign} {dag_id}")
-    for dag_id in change.removed:
-        kept = before[dag_id].tenant in touched
-        print(f"! {dag_id} stays as it is, because of a problem" if kept else f"- {dag_id}")
+    for dag_id in stay:
+        print(f"! {dag_id} stays as it is, because of a problem")
     for problem in new.problems:
         print(f"problem: {problem}")
-    print(f"{len(new.specs)} DAGs: {len(change.added)} new, {len(change.changed)} changed, {len(change.removed)} to go")
+    if snapshot.held:
+        print(f"held: {snapshot.held['reason']}; what is missing stays as it is, unless somebody accepts it")
+    print(f"{len(new.specs)} DAGs: {len(change.added)} new, {len(change.changed)} changed, {len(go)} to go")
     if new.problems:
         raise typer.Exit(1)
 
@@ -183,6 +190,11 @@ def _open(settings: Settings) -> Store:
     from .stores import open_store
 
     return open_store(settings.store, prefix=settings.prefix, timeout=max(settings.timeout, 10.0))
+
+
+def _names(spec: DagSpec) -> set[tuple[str | None, str | None]]:
+    """Return what a problem may be about that keeps a DAG as it is: its tenant as a whole, or itself."""
+    return {(spec.tenant, None), (spec.tenant, spec.dag_id)}
 
 
 def _ago(seconds: float) -> str:

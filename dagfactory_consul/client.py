@@ -8,14 +8,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from . import keyed_file, snapshot
 from .attempt import Attempt
-from .errors import NothingKnownError, SnapshotError, StoreError, StoreUnreachable
+from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
 from .snapshot import Document, Snapshot
 from .stores.base import Store
@@ -96,7 +95,7 @@ class ConfigClient:
             return snapshot.load(self.path)
         except FileNotFoundError:
             return None
-        except (SnapshotError, TypeError, ValueError) as error:
+        except (SnapshotError, OSError, TypeError, ValueError) as error:
             log.warning("The local copy of the configuration cannot be used and is read anew: %s", error)
             return None
 
@@ -125,9 +124,9 @@ class ConfigClient:
         if held := about.get("held"):
             lines.append(f"held: {held['reason']}; accept it by: dagfactory-consul accept {held['version']}")
         attempt = self.last_attempt()
-        if attempt.failures > 1 and about:  # one may be a hiccup; and where nothing is known, parses raise by themselves
-            read_at = datetime.fromtimestamp(about["read_at"], UTC)
-            lines.append(f"what was read at {read_at:%Y-%m-%d %H:%M:%S} UTC stays in force: {attempt.error}")
+        if attempt.failures > 1 and about:  # one may be a hiccup; where nothing is known parses raise by themselves
+            good_at = datetime.fromtimestamp(attempt.good_at or about["read_at"], UTC)
+            lines.append(f"what held at {good_at:%Y-%m-%d %H:%M:%S} UTC stays in force: {attempt.error}")
         return lines
 
     @contextlib.contextmanager
@@ -136,8 +135,7 @@ class ConfigClient:
         if not forced and not self.is_due():
             yield False
             return
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "lock").open("a") as lock:
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -146,24 +144,41 @@ class ConfigClient:
             # Another process may have refreshed between the first look and the lock.
             yield forced or self.is_due()
 
-    def refresh(self) -> Snapshot:
+    def _open_lock(self) -> TextIO:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return (self.folder / "lock").open("a")
+        except PermissionError as error:
+            raise SettingsError(
+                f"{error.filename} cannot be used by this user: name a folder for it by "
+                "AIRFLOW__DAGFACTORY_CONSUL__STATE_DIR"
+            ) from error
+
+    def refresh(self, *, fallback: bool = True) -> Snapshot:
         """Read the store if it has changed, and put what the guard lets through in force. For the holder of the lock.
+
+        Args:
+            fallback: ask the fallback where the store fails and there is no local copy.
 
         Raises:
             NothingKnownError: no store answers, and there is no local copy.
+            StoreError, SettingsError: likewise, where no fallback is to be asked.
         """
         kept = self.kept()
-        attempt = replace(self.last_attempt(), at=self.clock(), by_parse=not self.task_start)
+        attempt = self.last_attempt()._replace(at=self.clock(), by_parse=not self.task_start)
         # Before the store is asked: should this process be killed while it waits, the next one still backs off.
-        replace(attempt, failures=attempt.failures + 1, error="the attempt did not end").save(self.folder)
+        attempt._replace(failures=attempt.failures + 1, error="the attempt did not end").save(self.folder)
         try:
             current = self._read(kept)
-        except (StoreError, NothingKnownError) as error:
-            replace(attempt, failures=attempt.failures + 1, error=str(error)).save(self.folder)
-            if isinstance(error, NothingKnownError):
+        except (StoreError, SettingsError, NothingKnownError) as error:
+            attempt = attempt._replace(failures=attempt.failures + 1, error=str(error))
+            attempt.save(self.folder)
+            if kept is not None:
+                return self._stay(kept, attempt)
+            if not isinstance(error, StoreError) or not fallback:
                 raise
-            return self._after_failure(kept, error, first=attempt.failures == 0)
-        replace(attempt, failures=0, error=None).save(self.folder)
+            return self._from_fallback(error)
+        attempt._replace(failures=0, error=None, good_at=attempt.at).save(self.folder)
         if attempt.failures and kept is not None:
             log.info("%s answers again, after %d failed attempts", self.store.url, attempt.failures)
         return current
@@ -188,8 +203,11 @@ class ConfigClient:
                 current.held["reason"],
                 current.held["version"],
             )
-        keyed_file.remove_leftovers(self.folder)
-        snapshot.save(current, self.path)
+        try:
+            keyed_file.remove_leftovers(self.folder)
+            snapshot.save(current, self.path)
+        except OSError as error:  # a disk that is full must not cost a single DAG
+            log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400
         return current
 
     def _accepted(self) -> str | None:
@@ -202,11 +220,14 @@ class ConfigClient:
             beside.close()
         return entry.value.decode(errors="replace").strip() if entry else None
 
-    def _after_failure(self, kept: Snapshot | None, error: StoreError, *, first: bool) -> Snapshot:
-        if kept is not None:
-            if first:  # once, not with each parse
-                log.warning("%s. The configuration of %.0f s ago stays in force", error, kept.age(self.clock()))
-            return kept
+    def _stay(self, kept: Snapshot, attempt: Attempt) -> Snapshot:
+        if attempt.failures == 1:  # once, not with each parse
+            age = self.clock() - (attempt.good_at or kept.read_at)
+            log.warning("%s. The configuration of %.0f s ago stays in force", attempt.error, age)
+        return kept
+
+    def _from_fallback(self, error: StoreError) -> Snapshot:
+        """Return what the fallback says. It is not kept: the store's first good read is not weighed against it."""
         if self.fallback is None:
             raise NothingKnownError(f"nothing is known of the configuration: {error}") from error
         store = self.fallback()
@@ -219,7 +240,6 @@ class ConfigClient:
         if not found:
             raise NothingKnownError(f"nothing is known of the configuration: {error}; {store.url} holds nothing")
         log.warning("%s. Using %s until it answers", error, store.url)
-        # It is not kept: the first good read of the store itself is not weighed against a fallback.
         return found
 
     def _first(self) -> Snapshot:
@@ -230,17 +250,19 @@ class ConfigClient:
                 if mine:
                     if (kept := self.kept()) is not None:
                         return kept
-                    return self.refresh() if self.is_due() else self._while_backing_off()
+                    attempt = self.last_attempt()
+                    # Where the last attempt succeeded the local copy was lost since: that waits for no TTL.
+                    if attempt.failures and not attempt.is_due(self.clock(), self.ttl):
+                        return self._while_backing_off(attempt)
+                    return self.refresh()
             time.sleep(0.02)
             if (kept := self.kept()) is not None:
                 return kept
         raise NothingKnownError(f"nothing is known of the configuration: {self.store.url} has not been read yet")
 
-    def _while_backing_off(self) -> Snapshot:
-        error = self.last_attempt().error or "it has not answered yet"
-        return self._after_failure(
-            None, StoreUnreachable(f"{error} (asked again later)", store=self.store.url), first=False
-        )
+    def _while_backing_off(self, attempt: Attempt) -> Snapshot:
+        reason = (attempt.error or "it has not answered").removeprefix(f"{self.store.url}: ")
+        return self._from_fallback(StoreUnreachable(f"{reason} (asked again later)", store=self.store.url))
 
 
 class CachedClient:

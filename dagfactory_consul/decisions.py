@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import near_miss
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a flag says for one tenant, and why."""
 
     value: Any
@@ -18,7 +16,7 @@ class Decision:
     """The name of the variant; None where the builder's default answered."""
     reason: str
     """As OpenFeature has them: STATIC, TARGETING_MATCH, DEFAULT (also where no flag exists), DISABLED, ERROR."""
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # nobody misses tuple.index
     """The store's number of the change that decided (Consul's ModifyIndex); 0 where no flag did."""
 
 

@@ -55,10 +55,13 @@ class DAGFactory:
             BuildError: the configuration does not fit the builder.
         """
         definition = self._known()[builder]
-        content = dict(config.model_dump(mode="json") if isinstance(config, BaseModel) else config or {})
-        chosen = name or content.pop("name", None) or definition.dag_name
+        content = _plain(config.model_dump(mode="json") if isinstance(config, BaseModel) else config or {})
+        own_name = content.pop("name", None)
+        chosen = name or own_name or definition.dag_name
         if not is_id(chosen):
             raise BuildError(f"{builder}: the DAG's name {describe_bad_id(str(chosen))}")
+        if tenant is not None and not is_id(tenant):
+            raise BuildError(f"{builder}: the tenant {describe_bad_id(tenant)}")
         for each in flags or {}:
             if each not in definition.flags:
                 raise BuildError(f"{builder} declares no flag {each!r}{near_miss(each, definition.flags)}")
@@ -88,6 +91,13 @@ class DAGFactory:
             from .registry import registry
             from .settings import Settings
 
-            registry.load(Settings.read().builders)
+            settings = Settings.read()
+            registry.time_limit = settings.import_timeout
+            registry.load(settings.builders)
             self._registry = registry
         return self._registry
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dictionaries all the way down: pydantic takes no other mapping where it expects a model."""
+    return {name: _plain(each) if isinstance(each, Mapping) else each for name, each in config.items()}

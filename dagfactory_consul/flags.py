@@ -7,13 +7,13 @@ imported only when a flag has rules.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .decisions import Decision
 from .errors import DocumentError, near_miss
 from .problems import Problem
+from .sensitive import explain_secret, find_secret
 from .snapshot import Document, Snapshot
 
 FOLDER = "flags"
@@ -32,10 +32,10 @@ class Flag:
         self.document = document
         if document.malformed:
             raise DocumentError(document.malformed, key=document.key)
+        if where := find_secret(document.value):
+            raise self._error(explain_secret(where))
         self.definition = self._definition(document.value)
         self.targeting: dict[str, Any] | None = self.definition.get("targeting") or None
-        text = json.dumps(self.targeting) if self.targeting else ""
-        self.depends_on_time = "$flagd.timestamp" in text
         if self.targeting:
             self._try_targeting()
 
@@ -139,11 +139,6 @@ class FlagSet(Mapping[str, Flag]):
 
     def __len__(self) -> int:
         return len(self._flags)
-
-    @property
-    def depends_on_time(self) -> bool:
-        """Whether what they say may change while their text does not."""
-        return any(flag.depends_on_time for flag in self._flags.values())
 
     def evaluate(self, name: str, default: Any, context: Mapping[str, Any], now: float) -> Decision:
         """Say what a flag's value is; the default where there is no such flag, or it fails, which is a problem."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -40,7 +41,8 @@ class ConsulHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Say whether Consul answers, for the button in Airflow's form."""
         try:
-            self.get_conn().probe()
+            with closing(self.get_conn()) as store:
+                store.probe()
         except DagFactoryError as error:
             return False, str(error)
         return True, "Consul answers"

@@ -19,7 +19,7 @@ from .errors import SnapshotError
 
 FORMAT = 1
 _MAGIC = b"dagfactory-consul %d " % FORMAT
-
+_quoted = json.encoder.encode_basestring_ascii
 
 dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 """Write a value as JSON in the one form that equal values share: no spaces, keys sorted, ASCII whatever it holds."""
@@ -27,19 +27,20 @@ dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def body_of(lines: Mapping[str, str]) -> bytes:
     """Return the JSON object of all keys, one on each line; the values are JSON already, without line breaks."""
-    return ("{\n" + ",\n".join(f"{dumps(key)}:{value}" for key, value in lines.items()) + "\n}\n").encode("ascii")
+    return ("{\n" + ",\n".join([f"{_quoted(key)}:{value}" for key, value in lines.items()]) + "\n}\n").encode("ascii")
 
 
 def lines_of(body: bytes) -> dict[str, str]:
     """Return each key's value, still as JSON: the opposite of `body_of`."""
     result = {}
     for line in filter(None, body.decode("ascii")[2:-3].split(",\n")):
-        key, _, value = line.partition('":')
+        end = line.index('":', 1)  # not the quote that opens it: a key may begin with a colon
+        key = line[1:end]
         if "\\" in key:  # an escaped quote before a colon looks like the key's end
             name, end = json.JSONDecoder().raw_decode(line)
             result[name] = line[end + 1 :]
         else:
-            result[key[1:]] = value
+            result[key] = line[end + 2 :]
     return result
 
 

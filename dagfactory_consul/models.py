@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from .errors import near_miss
 
@@ -18,6 +18,14 @@ Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
 
 _is_id = re.compile(ID_PATTERN).fullmatch
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Give a moment without an offset, or without any to speak of, the one time zone that Airflow calls UTC."""
+    return moment.replace(tzinfo=UTC) if not moment.utcoffset() else moment
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Model(BaseModel):
@@ -44,15 +52,19 @@ class DagConfig(Model):
     """What every DAG's configuration has in common: the base of each builder's own model."""
 
     schedule: str | None = Field(None, description="A cron expression or preset (@hourly); null: only by hand")
-    start_date: datetime = Field(
+    start_date: Moment = Field(
         datetime(2024, 1, 1, tzinfo=UTC), description="No run is before it; UTC unless it says so"
     )
-    end_date: datetime | None = Field(None, description="No run is after it")
+    end_date: Moment | None = Field(None, description="No run is after it")
     catchup: bool = Field(default=False, strict=True, description="Run for the time between start_date and now as well")
     max_active_runs: int | None = Field(None, ge=1, strict=True, description="Runs of the DAG at once, at most")
     description: str | None = Field(None, description="Shown in Airflow's UI")
     tags: tuple[Tag, ...] = Field((), description="Shown in Airflow's UI, besides the tenant's")
     airflow: AirflowSettings = Field(default_factory=AirflowSettings, description="Over the tenant's own `airflow`")
+
+
+_FOR_THE_WHOLE = ("missing", "value_error", "assertion_error")
+"""The kinds of errors that a part of a document may have, and the whole of it not."""
 
 
 def is_id(text: object) -> bool:
@@ -66,15 +78,20 @@ def describe_bad_id(text: str) -> str:
     return f"{shown!a} is not an id: it takes 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or a digit"
 
 
-def explain(error: ValidationError, model: type[BaseModel], path: str = "") -> str:
-    """Say on one line what a document has wrong: each field, what was found there, and the near miss."""
+def explain(error: ValidationError, model: type[BaseModel], path: str = "", *, partial: bool = False) -> str:
+    """Say on one line what a document has wrong: each field, what was found there, and the near miss.
+
+    Of a `partial` document, which another one will complete, only what that cannot mend.
+    """
     found = []
     for each in error.errors(include_url=False):
+        if partial and each["type"] in _FOR_THE_WHOLE:
+            continue
         place = [part if part.isprintable() else ascii(part) for part in map(str, each["loc"])]
         where = ".".join(filter(None, [path, *place])) or "the document"
         if each["type"] == "extra_forbidden":
             known = _fields_at(model, each["loc"][:-1])
-            found.append(f"{where}: unknown field{near_miss(place[-1], known)}")
+            found.append(f"{where}: unknown field{near_miss(str(each['loc'][-1]), known)}")
         elif each["type"] == "missing":
             found.append(f"{where}: is required")
         else:

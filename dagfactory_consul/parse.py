@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__, release
 from .assembly import Assembly
 from .attempt import Attempt
 from .registry import registry
-from .runtime import folder_of, release_path
+from .runtime import folder_of, release_path, stamp_path
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -27,7 +26,9 @@ def load_all(settings: Settings) -> list[DAG]:
     Raises:
         NothingKnownError: no store answers, and there is no local copy.
     """
-    registry.load(settings.builders)
+    # What installed distributions bring is looked up at a renewal; here what the release names is imported by itself.
+    registry.time_limit = settings.import_timeout
+    registry.load(settings.builders, entry_points=False)
     fingerprint = f"{__version__}-{registry.fingerprint()}"
     in_force = release.load(release_path(settings))
     if in_force is None or _is_due(settings, fingerprint):
@@ -35,15 +36,6 @@ def load_all(settings: Settings) -> list[DAG]:
 
         return Renewal(settings, registry, fingerprint).load(in_force)
     return Assembly(registry, build_timeout=settings.build_timeout).build(in_force)[0]
-
-
-def stamp_path(settings: Settings) -> Path:
-    """Return the file that says for which code the release was last renewed, and by its age when, changed or not.
-
-    It is written before DAGs are built: should that kill the process, the next parse does not try the same again at
-    once, but shows what was in force.
-    """
-    return release_path(settings).with_suffix(".renewed")
 
 
 def _is_due(settings: Settings, fingerprint: str) -> bool:
@@ -55,7 +47,10 @@ def _is_due(settings: Settings, fingerprint: str) -> bool:
         renewed = stamp.stat().st_mtime
         if stamp.read_text() != fingerprint or not 0 <= now - renewed < settings.ttl:
             return True
+    except FileNotFoundError:
+        return True
+    try:
         # Something else, a project's file, may have refreshed the snapshot since.
         return (folder_of(settings) / "snapshot").stat().st_mtime > renewed
     except FileNotFoundError:
-        return True
+        return False  # what is in force came from the fallback, and the back-off after the failure goes on

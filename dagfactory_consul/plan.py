@@ -5,8 +5,8 @@ Pure: no Airflow, no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +18,7 @@ from .guard import DEFAULTS
 from .models import describe_bad_id, explain, is_id
 from .problems import Problem
 from .registry import Registry
-from .sensitive import find_secret
+from .sensitive import explain_secret, find_secret
 from .snapshot import READY, Document, Snapshot
 from .spec import DagSpec
 from .tenants import Defaults, Tenant, merge
@@ -38,8 +38,8 @@ class Plan:
     """The documents that shape more than one tenant and are in force, by key: the flags' and the defaults'."""
     version: str
     """The snapshot's."""
-    depends_on_time: bool = False
-    """Whether a flag's rule asks for the time, so that the same snapshot may give another plan later."""
+    is_on: Callable[[DagSpec], bool] = field(default=lambda _: True, compare=False, repr=False)
+    """Whether its flag lets a DAG run that the plan does not have: one that a problem keeps in force."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,17 @@ class _Planner:
     def plan(self) -> Plan:
         for key in self.snapshot:
             self._check_key(key)
+        self._check_defaults()
         for document in self.snapshot.under("tenants"):
             self.tenant(document)
         problems = sorted({*self.problems, *self.flags.problems.values()}, key=str)
         ordered = {dag_id: self.specs[dag_id] for dag_id in sorted(self.specs)}
-        return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self.flags.depends_on_time)
+        return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self._lets_run)
 
     def _check_key(self, key: str) -> None:
-        folder, _, name = key.partition("/")
+        folder, slash, name = key.partition("/")
         malformed = self.snapshot[key].malformed
-        if folder in _FOLDERS and name:
+        if folder in _FOLDERS and slash:
             if malformed and (folder == "projects" or not is_id(name)):
                 self._note(key, malformed)  # those of tenants and flags are noted where they are read
             elif not is_id(name):
@@ -145,6 +146,22 @@ class _Planner:
             self._note(key, malformed or "")
         elif key not in (DEFAULTS, READY):
             self._note(key, f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
+
+    def _check_defaults(self) -> None:
+        """Note what the defaults say for a builder that does not exist, or that it does not take from anybody."""
+        for builder, entry in self.under_dags.items():
+            if builder not in self.registry:
+                self._note(DEFAULTS, f"dags.{builder}: {self.registry.explain_unknown(builder)}")
+                continue
+            model = self.registry[builder].config
+            content = {name: value for name, value in entry.items() if name not in ("name", "enabled")}
+            try:
+                model.model_validate(content)
+            except ValidationError as error:
+                if reason := explain(error, model, f"dags.{builder}", partial=True):
+                    self._note(DEFAULTS, reason)
+            except Exception:  # noqa: BLE001, S112  # a model that breaks says so for each DAG
+                continue
 
     def _defaults(self, last_good: Mapping[str, Document]) -> dict[str, Any]:
         """Return what lies under every tenant's document in this environment."""
@@ -236,6 +253,13 @@ class _Planner:
             dag_id, definition.name, name, self.environment, config, tenant, attributes, decisions
         )
 
+    def _lets_run(self, spec: DagSpec) -> bool:
+        """Say what the gate says of a DAG by what was last known of its tenant."""
+        if spec.builder not in self.registry:
+            return True
+        tenant = {"targetingKey": spec.tenant, "tenant": spec.tenant, "environment": self.environment}
+        return self._is_on(self.registry[spec.builder], {**spec.attributes, **tenant})
+
     def _is_on(self, definition: Definition, context: dict[str, Any]) -> bool:
         if definition.gate is None:
             return True
@@ -250,10 +274,10 @@ def _invalid(document: Document, model: type[BaseModel]) -> str | None:
     """Say what a document has wrong by its model, or that it holds a secret; None if it is good."""
     if not isinstance(document.value, dict):
         return f"expected an object with the fields of a {model.__name__.lower()}, not {document.value!r:.60}"
+    if where := find_secret(document.value):  # first: what else is wrong may repeat values
+        return explain_secret(where)
     try:
         model.model_validate(document.value)
     except ValidationError as error:
         return explain(error, model)
-    if where := find_secret(document.value):
-        return f"{where} looks like a secret: keep it in an Airflow connection, and write that connection's id here"
     return None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """What is wrong, where, and whom it touches. It harms nothing beyond what it names."""
 
     key: str
@@ -22,6 +20,3 @@ class Problem:
     def __str__(self) -> str:
         where = self.key + (f" (DAG {self.dag_id})" if self.dag_id else "")
         return f"{where}: {self.message}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

@@ -86,8 +86,8 @@ class ProjectConfig(ConfigNode):
         source = self._settings.store
         if document is None:
             self._refuse_unknown(name, source)
-        if document is not None and (document.malformed or not isinstance(document.value, dict)):
-            raise DocumentError(document.malformed or "expected an object", key=key)
+        if document is not None and document.value is None:  # malformed, and it never was good
+            raise DocumentError(document.malformed or "the document is empty", key=key)
         content = {"environment": self._settings.environment, **(document.value if document else {})}
         super().__init__(content, key, source, self)
 

@@ -10,15 +10,22 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
-from .builders import Definition
+from .builders import DagBuilder, Definition
 from .errors import BuilderError, near_miss
+from .models import describe_bad_id, is_id
 from .problems import Problem
 from .time_limit import TimeLimitExceededError, time_limit
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+
+Builder = TypeVar("Builder", bound=type[DagBuilder[Any]])
 
 ENTRY_POINTS = "dagfactory_consul.builders"
 """The group of entry points whose modules are sources too, so that a distribution can bring builders with it."""
@@ -31,10 +38,11 @@ class Registry(Mapping[str, Definition]):
     """Builders by name."""
 
     def __init__(self, *, time_limit: float = IMPORT_TIME_LIMIT) -> None:
+        self.time_limit = time_limit
+        """Seconds that one module may take to import. One that hangs halves what those after it may take."""
         self.problems: list[Problem] = []
         """The modules that could not be imported."""
         self._definitions: dict[str, Definition] = {}
-        self._time_limit = time_limit
         self._loaded: set[str] = set()
         self._modules: set[str] = set()
         self._files: dict[str, str] = {}
@@ -89,10 +97,7 @@ class Registry(Mapping[str, Definition]):
             BuilderError: it cannot be imported, or does not define that builder.
         """
         if name not in self._definitions:
-            module, _, folder = origin.partition("@")
-            if folder:
-                _add_to_path(Path(folder))
-            self._once(origin, lambda _: self._import_file(Path(module)) if "/" in module else self._import(module))
+            self._once(origin, self._load_origin)
         if name not in self._definitions and self.problems:
             raise BuilderError(f"{origin}: {self.problems[-1].message}")
         return self[name]
@@ -136,6 +141,17 @@ class Registry(Mapping[str, Definition]):
             self.problems.append(Problem(source, "there is no such folder or file of builders"))
         elif (module := self._import(source)) is not None and hasattr(module, "__path__"):
             self._load_package(module)
+
+    def _load_origin(self, origin: str) -> None:
+        path = Path(origin)
+        if path.is_absolute():
+            _add_to_path(path.parent)  # it may import what lies beside it, as when the whole folder is loaded
+            self._import_file(path)
+            return
+        module, _, folder = origin.partition("@")
+        if folder:
+            _add_to_path(Path(folder))
+        self._import(module)
 
     def _load_package(self, package: ModuleType) -> None:
         for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name):
@@ -181,14 +197,18 @@ class Registry(Mapping[str, Definition]):
         return sys.modules[name]
 
     def _guarded(self, what: str, load: Callable[[], object]) -> bool:
+        if any(problem.key == what for problem in self.problems):
+            return False  # it has failed already, and may have taken its time for it
         before = set(self._definitions)
         try:
-            with time_limit(self._time_limit, "the import"):
+            with time_limit(self.time_limit, "the import"):
                 load()
         except (Exception, SystemExit, TimeLimitExceededError) as error:  # noqa: BLE001
             # A module is somebody's code: whatever it raises costs its own builders, not the others'.
             for name in set(self._definitions) - before:
                 del self._definitions[name]
+            if isinstance(error, TimeLimitExceededError):
+                self.time_limit /= 2  # so all of them together stay within Airflow's limit for the file
             kind = "" if isinstance(error, BuilderError | TimeLimitExceededError) else f"{type(error).__name__}: "
             self.problems.append(Problem(what, f"cannot be imported: {kind}{error}"))
             return False
@@ -199,6 +219,38 @@ _FILE_MODULE = "dagfactory_consul_builders_"
 
 registry = Registry()
 """Where `@builder` registers: the builders of this process."""
+
+
+def builder(
+    name: str | None = None, *, flag: str | None = None, flags: Mapping[str, Any] | None = None
+) -> Callable[[Builder], Builder]:
+    """Name a builder, so that configurations and `DAGFactory.create` find it.
+
+    Args:
+        name: as documents will name it; the class's own name unless given.
+        flag: the flag that lets its DAGs run. One that does not exist counts as on, unless `flags` gives it a default.
+        flags: the flags whose values shape its DAGs, with their defaults: `{"message-parser": "v1"}`.
+
+    Raises:
+        BuilderError: the class is no DagBuilder, or a name is not one.
+    """
+
+    def define(cls: Builder) -> Builder:
+        if not (isinstance(cls, type) and issubclass(cls, DagBuilder)):
+            raise BuilderError(f"@builder goes on a subclass of DagBuilder, and {cls!r} is none")
+        chosen = name or cls.__name__
+        if not _NAME.fullmatch(chosen):
+            raise BuilderError(
+                f"{cls.__qualname__}: {chosen!r} is not a builder's name: letters, digits and _, at most 63"
+            )
+        for each in filter(None, [flag, *(flags or {})]):
+            if not is_id(each):
+                raise BuilderError(f"{cls.__qualname__}: the flag {describe_bad_id(each)}")
+        cls.definition = Definition(chosen, cls, cls.config_model, flag, dict(flags or {}))
+        registry.add(cls.definition)
+        return cls
+
+    return define
 
 
 def _is_importable(name: str) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import keyed_file
 from .errors import SnapshotError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_UNUSABLE = (SnapshotError, KeyError, TypeError, ValueError)
+_UNUSABLE = (SnapshotError, OSError, KeyError, TypeError, ValueError)
 """What reading a file raises that is damaged, or was written by another version of this package."""
 
 ACTIVE = "active"
@@ -27,8 +26,7 @@ DRAINING = "draining"
 GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """One DAG in force."""
 
     spec: DagSpec
@@ -50,8 +48,7 @@ class Placement:
         return self.state != GONE
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """What is in force, by DAG id, in order."""
 
     dags: Mapping[str, Placement]
@@ -72,7 +69,7 @@ def save(release: Release, path: Path) -> None:
     """Write a release to a file, atomically."""
     shared = {key: [each.value, each.index] for key, each in (release.shared or {}).items()}
     about = {
-        "problems": [problem.to_json() for problem in release.problems],
+        "problems": [problem._asdict() for problem in release.problems],
         "shared": shared,
         "snapshot": release.snapshot,
         "fingerprint": release.fingerprint,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 from . import release as releases
 from .assembly import Assembly
-from .parse import stamp_path
+from .errors import NothingKnownError, SettingsError, StoreError
 from .plan import diff, plan
 from .registry import Registry
 from .release import Release
 from .runs import UnfinishedRuns
-from .runtime import client_of, release_path
+from .runtime import client_of, release_path, stamp_path
 from .settle import settle
 
 if TYPE_CHECKING:
@@ -41,31 +42,56 @@ class Renewal:
 
     def load(self, before: Release | None) -> list[DAG]:
         """Return all DAGs, renewed unless another process is at it. Raises NothingKnownError."""
+        self.registry.load(())  # the entry points
         with self.client.turn(forced=True) as mine:
-            if mine:
-                kept = None if self.client.is_due() else self.client.kept()
-                return self._renew(before, kept or self.client.refresh())
+            if mine and (snapshot := self._read(before)) is not None:
+                try:
+                    return self._renew(before, snapshot)
+                except Exception:
+                    if before is None:
+                        raise
+                    # Whatever it is, and be it a fault of ours: it must not cost a single DAG.
+                    log.exception("What is new cannot be put in force. What was in force stays")
         # Nobody waits for the other one. Where nothing was in force yet this parse shows what it can and keeps none.
         release = before or self._settle(None, self.client.current())
         return self._assembly().build(release)[0]
 
+    def _read(self, before: Release | None) -> Snapshot | None:
+        """Return what to plan from; None where nothing is known of it, and what is in force has to do."""
+        try:
+            if not self.client.is_due() and (kept := self.client.kept()) is not None:
+                return kept
+            # What is in force is worth more than a fallback of any age.
+            return self.client.refresh(fallback=before is None)
+        except (NothingKnownError, StoreError, SettingsError) as error:
+            if before is None:
+                raise
+            log.warning("%s. What is in force stays", error)
+            return None
+
     def _renew(self, before: Release | None, snapshot: Snapshot) -> list[DAG]:
-        stamp_path(self.settings).write_text(self.fingerprint)
+        with contextlib.suppress(OSError):  # a disk that is full: then the next parse renews again
+            stamp_path(self.settings).write_text(self.fingerprint)
         dags, after = self._assembly().build(self._settle(before, snapshot), before, check=True)
         if after != before:
             _log_change(before, after)
-            releases.save(after, release_path(self.settings))
+            try:
+                releases.save(after, release_path(self.settings))
+            except OSError as error:
+                log.error("What is in force cannot be kept: %s", error)  # noqa: TRY400
         return dags
 
     def _settle(self, before: Release | None, snapshot: Snapshot) -> Release:
         now = self.client.clock()
         last_good = before.shared if before is not None else None
+        placements = before.dags.items() if before is not None else ()
+        draining = [dag_id for dag_id, placed in placements if placed.state == releases.DRAINING]
         return settle(
             before,
             plan(snapshot, self.registry, self.settings.environment, last_good=last_good, now=now),
             now=now,
             drain_time=self.settings.drain_time,
-            unfinished=UnfinishedRuns(),
+            unfinished=UnfinishedRuns(draining),
             fingerprint=self.fingerprint,
         )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 
 log = logging.getLogger(__name__)
 
@@ -16,25 +19,37 @@ _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 class UnfinishedRuns:
     """Asks the processor, through the channel that a parse has for Variables and Connections.
 
-    Each question costs tens of milliseconds, and the first one of a processor's life some seconds, so it asks no more
-    once `budget` seconds are gone: what is not asked now is asked at the next refresh.
+    Each question costs tens of milliseconds, so it asks no more once `budget` seconds are gone since the first answer,
+    which takes some seconds once in a processor's life. What is not asked now may be at the next refresh: the order is
+    random, so that no DAG waits behind others for ever.
     """
 
-    def __init__(self, *, budget: float = 2.0) -> None:
-        self._deadline = time.monotonic() + budget
+    def __init__(self, dag_ids: Iterable[str], *, budget: float = 2.0) -> None:
+        self._dag_ids = list(dag_ids)
+        self._budget = budget
 
-    def __call__(self, dag_id: str) -> bool | None:
-        """Say whether a DAG has unfinished runs; None where it cannot be known: outside a processor, or out of time."""
+    @cached_property
+    def _answers(self) -> dict[str, bool | None]:
         from airflow.sdk.execution_time import task_runner
 
         channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
-        if channel is None or time.monotonic() > self._deadline:
-            return None
-        try:
-            return self._ask(channel, dag_id)
-        except Exception as error:  # noqa: BLE001  # whatever fails there, the DAG just drains on
-            log.warning("Cannot find out whether %s has unfinished runs: %s", dag_id, error)
-            return None
+        answers: dict[str, bool | None] = {}
+        if channel is None:
+            return answers
+        deadline = float("inf")
+        for dag_id in random.sample(self._dag_ids, len(self._dag_ids)):
+            if time.monotonic() > deadline:
+                break
+            try:
+                answers[dag_id] = self._ask(channel, dag_id)
+            except Exception as error:  # noqa: BLE001  # whatever fails there, the DAG just drains on
+                log.warning("Cannot find out whether %s has unfinished runs: %s", dag_id, error)
+            deadline = min(deadline, time.monotonic() + self._budget)
+        return answers
+
+    def __call__(self, dag_id: str) -> bool | None:
+        """Say whether a DAG has unfinished runs; None where it cannot be known: outside a processor, or out of time."""
+        return self._answers.get(dag_id)
 
     def _ask(self, channel: object, dag_id: str) -> bool | None:
         from airflow.sdk.execution_time.comms import (

@@ -47,3 +47,12 @@ def release_path(settings: Settings) -> Path:
     """Return where the release of this environment and these builders stands."""
     what = "\0".join([settings.environment, *settings.builders])
     return folder_of(settings) / f"release-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+
+
+def stamp_path(settings: Settings) -> Path:
+    """Return the file that says for which code the release was last renewed, and by its age when, changed or not.
+
+    It is written before DAGs are built: should that kill the process, the next parse does not try the same again at
+    once, but shows what was in force.
+    """
+    return release_path(settings).with_suffix(".renewed")

@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 _NAME = re.compile(
-    r"(?:^|[_\-.])(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)$",
-    re.IGNORECASE,
+    r"(?:^|[_\-.])(?i:password|passwd|pwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)$"
+    r"|(?<=[a-z0-9])(?:Password|Passwd|Pwd|Passphrase|Secret|Token|ApiKey|AccessKey|PrivateKey|Credentials?)$"
 )
 _VALUE = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"  # PEM, RFC 7468
@@ -45,6 +45,11 @@ def find_secret(value: Any, path: str = "") -> str | None:  # noqa: C901  # writ
             elif found := find_secret(each, f"{path}[{position}]"):
                 return found
     return None
+
+
+def explain_secret(where: str) -> str:
+    """Say what to do with what looks like a secret. The value itself is not repeated."""
+    return f"{where} looks like a secret: keep it in an Airflow connection, and write that connection's id here"
 
 
 def _looks_secret(name: str, value: str) -> bool:

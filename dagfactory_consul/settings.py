@@ -1,7 +1,7 @@
 """The settings, by Airflow's convention: `[dagfactory_consul]` in airflow.cfg, or `AIRFLOW__DAGFACTORY_CONSUL__…`.
 
-Where Airflow is installed its own configuration is asked, so `_CMD` and `_SECRET` variants work; where it is not, the
-environment and `$AIRFLOW_HOME/airflow.cfg` are read here.
+Where Airflow is imported its own configuration is asked; where it is not, the environment and
+`$AIRFLOW_HOME/airflow.cfg` are read here. No setting holds a secret, so there are no `_CMD` and `_SECRET` variants.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Settings:
 
     def _check(self) -> None:
         for name in ("ttl", "timeout", "drain_time", "import_timeout", "build_timeout", "guard_minimum"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{_where(name)} is {getattr(self, name)}, and must not be negative")
+            if not getattr(self, name) >= 0:  # written so for nan
+                raise SettingsError(f"{_where(name)} is {getattr(self, name)}, and must be 0 or more")
         if not 0 <= self.guard_share <= 1:
             raise SettingsError(f"{_where('guard_share')} is {self.guard_share}: a share is between 0 and 1")
         if not self.prefix.strip("/"):
@@ -148,19 +148,16 @@ def _configured(known: Mapping[str, Any]) -> dict[str, str]:
         name.removeprefix(_PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(_PREFIX)
     }
     airflow = sys.modules.get("airflow.configuration")
-    in_file = _section_of(airflow.conf) if airflow is not None else _section_of(_parse_file())
-    found = {**in_file, **in_environment}
-    indirect = False
+    parser = airflow.conf if airflow is not None else _parse_file()
+    try:
+        found = {**_section_of(parser), **in_environment}
+    except configparser.Error as error:
+        raise SettingsError(f"section [{SECTION}] of airflow.cfg: {error}") from error
     for name in found:
         if name not in known:
-            if name.removesuffix("_cmd").removesuffix("_secret") not in known:
-                raise SettingsError(f"unknown setting {name!r} in section [{SECTION}]{near_miss(name, known)}")
-            indirect = True
-    if indirect or (found and airflow is not None):
-        from airflow.configuration import conf
-
-        found = {name: conf.get(SECTION, name, fallback="") for name in known}
-    return {name: os.path.expandvars(text) for name, text in found.items() if text}
+            raise SettingsError(f"unknown setting {name!r} in section [{SECTION}]{near_miss(name, known)}")
+    # An empty value says nothing, save where the table gives it a meaning.
+    return {name: os.path.expandvars(text) for name, text in found.items() if text or name == "fallback"}
 
 
 def _section_of(parser: configparser.ConfigParser) -> dict[str, str]:
@@ -171,7 +168,8 @@ def _section_of(parser: configparser.ConfigParser) -> dict[str, str]:
 def _parse_file() -> configparser.ConfigParser:
     """Read airflow.cfg, where there is one. Airflow would also import itself and all providers."""
     path = Path(os.environ.get("AIRFLOW_CONFIG") or _airflow_home() / "airflow.cfg").expanduser()
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser = configparser.ConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[method-assign,assignment]  # as Airflow has it: names are in lower case
     try:
         parser.read(path)
     except (configparser.Error, OSError, UnicodeDecodeError) as error:

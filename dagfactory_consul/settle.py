@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from .plan import Plan
 from .problems import Problem
@@ -25,8 +24,8 @@ def settle(
 ) -> Release:
     """Put a plan in force over what was before: nothing that a run may need goes, nothing good is lost to a mistake.
 
-    - A DAG that a problem keeps out of the plan stays as it is.
-    - A DAG that is switched off or removed drains. It goes when two refreshes in a row saw no unfinished run: a run
+    - A DAG that a problem keeps out of the plan stays as it is, unless its flag has gone off.
+    - A DAG that is switched off or removed drains. It goes when two looks in a row saw no unfinished run: a run
       that the scheduler was just creating from the old schedule shows by the second. Or when `drain_time` is over.
     - A DAG id belongs to its tenant until that lets go of it.
 
@@ -48,7 +47,7 @@ def settle(
             spec = None
         if spec is not None:
             dags[dag_id] = _active(spec, old, now)
-        elif old is not None and (kept := _without_plan(old, problems, now, drain_time, unfinished)) is not None:
+        elif old is not None and (kept := _without_plan(old, plan, problems, now, drain_time, unfinished)) is not None:
             dags[dag_id] = kept
     return Release(dags, tuple(problems), plan.shared, plan.version, fingerprint)
 
@@ -56,11 +55,12 @@ def settle(
 def _active(spec: DagSpec, old: Placement | None, now: float) -> Placement:
     if old is None or old.state != ACTIVE:
         return Placement(spec, ACTIVE, now)
-    return replace(old, spec=spec, checked=old.checked if old.spec.hash == spec.hash else None)
+    return old._replace(spec=spec, checked=old.checked if old.spec.hash == spec.hash else None)
 
 
 def _without_plan(
     old: Placement,
+    plan: Plan,
     problems: list[Problem],
     now: float,
     drain_time: float,
@@ -69,17 +69,19 @@ def _without_plan(
     """Say what becomes of a DAG that the plan no longer has."""
     if old.state == GONE:
         return old if now - old.since < drain_time else None
-    if any(each.tenant == old.spec.tenant and each.dag_id in (None, old.spec.dag_id) for each in problems):
+    wrong = any(each.tenant == old.spec.tenant and each.dag_id in (None, old.spec.dag_id) for each in problems)
+    if wrong and plan.is_on(old.spec):
         return old
     if old.state == ACTIVE:
-        return replace(old, state=DRAINING, since=now, idle=False)
+        return old._replace(state=DRAINING, since=now, idle=False)
     if now - old.since >= drain_time:
         log.warning("%s has drained for %.0f s and goes, whatever runs it still has", old.spec.dag_id, drain_time)
-        return replace(old, state=GONE, since=now)
-    idle = unfinished(old.spec.dag_id) is False
-    if idle and old.idle:
-        return replace(old, state=GONE, since=now)
-    return replace(old, idle=idle)
+        return old._replace(state=GONE, since=now)
+    has_runs = unfinished(old.spec.dag_id)
+    if has_runs is False and old.idle:
+        return old._replace(state=GONE, since=now)
+    # Where it cannot be known now, what was seen before still holds.
+    return old if has_runs is None else old._replace(idle=not has_runs)
 
 
 def _taken(spec: DagSpec, old: Placement) -> Problem:

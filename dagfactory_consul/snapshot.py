@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import keyed_file
+from . import __version__, keyed_file
 from .documents import decode
 from .errors import DocumentError
+from .sensitive import explain_secret, find_secret
 from .stores.base import Reading
 
 READY = "_ready"
@@ -22,12 +23,13 @@ READY = "_ready"
 
 LIST = "tenants"
 """The key that may hold a list of tenants, instead of a key for each."""
-_LISTED = f',"{LIST}"]'
-"""How the line of a document ends that came from the list."""
+
+
+PROJECTS = "projects/"
 
 
 class Document(NamedTuple):
-    """One key's contents, decoded. A malformed one has a reason and no value."""
+    """One key's contents, decoded. A malformed one has a reason, and no value or its last good one (`_decoded`)."""
 
     key: str
     value: Any
@@ -60,6 +62,8 @@ class Snapshot(Mapping[str, Document]):
     """When it was read, in seconds since the epoch."""
     held: Mapping[str, Any] | None = None
     """What the guard holds back, None if nothing (see `guard`)."""
+    decoded_by: str = __version__
+    """The version of this package that has decoded it: another one may see things differently."""
 
     @cached_property
     def documents(self) -> dict[str, Document]:
@@ -98,14 +102,14 @@ def from_reading(reading: Reading, *, now: float, previous: Snapshot | None = No
 
     What has not changed since `previous` is not decoded again.
     """
-    known = previous.lines if previous is not None else {}
+    known = previous.lines if previous is not None and previous.decoded_by == __version__ else {}
     lines: dict[str, str] = {}
     for key, text, index in reading.entries:
         # A ModifyIndex alone tells nothing: in a Consul that was set up anew another change may bear it.
         start = f"[{index},{zlib.crc32(text)},"
         line = known.get(key)
-        if line is None or not line.startswith(start) or line.endswith(_LISTED):
-            line = start + _decoded(key, text)
+        if line is None or not line.startswith(start):
+            line = start + _decoded(key, text, line)
         lines[key] = line
     if LIST in lines:
         _expand_list(lines)
@@ -132,7 +136,7 @@ def of_lines(
 
 def save(snapshot: Snapshot, path: Path) -> None:
     """Write a snapshot to a file, atomically."""
-    about = {name: getattr(snapshot, name) for name in ("version", "source", "mark", "read_at", "held")}
+    about = {name: getattr(snapshot, name) for name in ("version", "source", "mark", "read_at", "held", "decoded_by")}
     keyed_file.write(path, about, snapshot.body)
 
 
@@ -148,14 +152,29 @@ def load_one(path: Path, key: str) -> Document | None:
     return None if fields is None else Document.of_fields(key, fields)
 
 
-def _decoded(key: str, text: bytes) -> str:
-    """Return the rest of a document's line, after its index and checksum: its value, or null and why."""
+def _decoded(key: str, text: bytes, before: str | None) -> str:
+    """Return the rest of a document's line, after its index and checksum: its value, or null and why.
+
+    A project's document that cannot be used keeps its last good value: there is nobody else who could keep it. Those of
+    tenants, flags and defaults are known by what is in force.
+    """
     if key == READY:
         return "true]"
     try:
-        return f"{keyed_file.dumps(decode(key, text))}]"
+        value = decode(key, text)
+        if key.startswith(PROJECTS):
+            _check_project(key, value)
+        return f"{keyed_file.dumps(value)}]"
     except DocumentError as error:
-        return f"null,{keyed_file.dumps(error.reason)}]"
+        last_good = json.loads(before)[2] if before is not None and key.startswith(PROJECTS) else None
+        return f"{keyed_file.dumps(last_good)},{keyed_file.dumps(error.reason)}]"
+
+
+def _check_project(key: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise DocumentError("expected an object with the project's keys", key=key)
+    if where := find_secret(value):
+        raise DocumentError(explain_secret(where), key=key)
 
 
 def _expand_list(lines: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ def load_one(settings: Settings, dag_id: str) -> DAG:
         BuildError: there is no such DAG, or it cannot be built.
         NothingKnownError: no store answers, and there is no local copy.
     """
+    registry.time_limit = settings.import_timeout
     placed = None
     if Attempt.load(folder_of(settings)).parses_here(time.time(), settings.ttl):
         placed = load_placement(release_path(settings), dag_id)

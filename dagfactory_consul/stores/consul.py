@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -225,19 +226,17 @@ class ConsulStore(Store):
         """Read Consul's list; keys that end in a slash are folders, which its UI makes, and hold nothing."""
         if not answer.found:
             return []
+        skip = len(self.prefix)
         try:
-            rows = _rows().decode(answer.body)
-            skip = len(self.prefix)
-            if not all(row.Key.startswith(self.prefix) for row in rows):
-                raise StoreUnreachable(f"sent keys that are not under {self.prefix}", store=self.url)
-            entries = [
-                Entry(row.Key[skip:], row.Value or b"", row.ModifyIndex) for row in rows if not row.Key.endswith("/")
-            ]
+            rows = [row for row in _rows().decode(answer.body) if not row.Key.endswith("/")]
         except ValueError as exc:
             # A gateway's page, or half an answer that ended well: another one may be whole.
             raise StoreUnreachable(f"sent what is not Consul's JSON ({exc!r})", store=self.url) from exc
-        entries.sort(key=lambda entry: entry.key)
-        return entries
+        rows.sort(key=_key)
+        # Sorted, so that what stands between two keys of this prefix is of this prefix too.
+        if not all(row.Key.startswith(self.prefix) for row in (*rows[:1], *rows[-1:])):
+            raise StoreUnreachable(f"sent keys that are not under {self.prefix}", store=self.url)
+        return [Entry(row.Key[skip:], row.Value or b"", row.ModifyIndex) for row in rows]
 
     def _batches(self, items: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
         """Split what is to be written into transactions that Consul takes."""
@@ -300,12 +299,15 @@ def _client(settings: ConsulSettings, *, shown: str, timeout: float, clock: Call
     return Consul(HTTPClient(settings, shown=shown, timeout=timeout, clock=clock)).http
 
 
+_key = operator.attrgetter("Key")
+
+
 @functools.cache
 def _rows() -> Any:
     """Return the decoder of Consul's list, which undoes the base64 as it goes, in a fifth of the time json takes."""
     import msgspec
 
-    row = msgspec.defstruct("Row", [("Key", str), ("ModifyIndex", int), ("Value", bytes | None, None)])
+    row = msgspec.defstruct("Row", [("Key", str), ("ModifyIndex", int), ("Value", bytes | None)])
     return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
 

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.bases.timetable import BaseTimetable
+
+from dagfactory_consul.assembly import Assembly
+from dagfactory_consul.builders import DagBuilder
+from dagfactory_consul.errors import BuildError
+from dagfactory_consul.models import DagConfig
+from dagfactory_consul.release import ACTIVE, DRAINING, GONE, Placement, Release
+from dagfactory_consul.spec import DagSpec
+from dagfactory_consul.verify import verify
+from tests.making import definition, registry_of
+
+
+class MoodyConfig(DagConfig):
+    mood: str = "good"
+
+
+class UnknownTimetable(BaseTimetable):
+    """Is registered nowhere, so Airflow cannot serialise it."""
+
+
+class Moody(DagBuilder[MoodyConfig]):
+    """Builds a DAG, or fails in the way that its configuration says."""
+
+    built: ClassVar[Counter[str]] = Counter()
+    """How often each DAG was begun."""
+
+    def build(self) -> DAG:
+        self.built[self.dag_id] += 1
+        odd = {"schedule": UnknownTimetable()} if self.config.mood == "unserialisable" else {}
+        with self.dag(**odd) as dag:
+            first, last = EmptyOperator(task_id="first"), EmptyOperator(task_id="last")
+            first >> last
+            if self.config.mood == "cyclic":
+                last >> first
+            if self.config.mood == "raising":
+                raise ValueError("no such region")
+            while self.config.mood == "hanging":
+                pass
+        return dag
+
+
+BAD_MOODS = {
+    "raising": "raised ValueError: no such region",
+    "cyclic": "Cycle detected in Dag",
+    "unserialisable": "Airflow does not take this DAG: SerializationError",
+    "hanging": "took longer than 0.1 s",
+}
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_built() -> Iterator[None]:
+    yield
+    Moody.built.clear()
+
+
+def spec(dag_id: str, mood: str = "good", builder: str = "Moody") -> DagSpec:
+    tenant, _, name = dag_id.partition("__")
+    config = MoodyConfig(mood=mood, description=mood).model_dump(mode="json")
+    return DagSpec(dag_id, builder, name, "production", config, tenant)
+
+
+def release(moods: Mapping[str, str], **fields: Any) -> Release:
+    """Return a release of these DAGs, by id."""
+    dags = {dag_id: Placement(spec(dag_id, mood), **fields) for dag_id, mood in moods.items()}
+    return Release(dags, fingerprint="code")
+
+
+def assembly() -> Assembly:
+    return Assembly(registry_of(definition("Moody", Moody), definition("Calm", Moody)), build_timeout=0.1)
+
+
+def assemble(wanted: Release, before: Release | None = None) -> tuple[dict[str, DAG], Release]:
+    """Build as at a renewal, and return the DAGs by id and the release as it could be built."""
+    dags, kept = assembly().build(wanted, before, check=True)
+    return {dag.dag_id: dag for dag in dags}, kept
+
+
+def test_all_that_is_in_force_is_built() -> None:
+    """Each DAG of a release is built, and the release says where its builder is and with which code it was checked."""
+    dags, kept = assemble(release({"a__x": "good", "b__x": "good"}))
+    assert list(dags) == ["a__x", "b__x"]
+    assert {(placed.checked, placed.origin) for placed in kept.dags.values()} == {("code", "tests.test_assembly")}
+    assert kept.problems == ()
+
+
+@pytest.mark.parametrize("mood", BAD_MOODS)
+def test_what_cannot_be_built_stays_as_it_was(mood: str) -> None:
+    """Whatever is wrong with a new configuration, the DAG goes on with its last good one, and the problem says so."""
+    _, before = assemble(release({"a__x": "good", "b__x": "good"}))
+    dags, kept = assemble(before._replace(dags={**before.dags, "a__x": Placement(spec("a__x", mood))}), before)
+    assert dags["a__x"].description == "good"
+    assert kept.dags["a__x"].spec == spec("a__x", "good")
+    (problem,) = kept.problems
+    assert (problem.key, problem.tenant, problem.dag_id) == ("tenants/a", "a", "a__x")
+    assert BAD_MOODS[mood] in problem.message
+    assert "its last good configuration stays in force" in problem.message
+
+
+@pytest.mark.parametrize("mood", BAD_MOODS)
+def test_what_never_was_good_harms_itself_alone(mood: str) -> None:
+    """A new DAG that cannot be built is not shown, is not taken for one in force, and all others are there."""
+    dags, kept = assemble(release({"a__x": mood, "a__y": "good", "b__x": "good"}))
+    assert list(dags) == (["a__y", "b__x"] if mood != "hanging" else [])
+    assert "a__x" not in kept.dags
+    assert "it is not shown until that is mended" in kept.problems[0].message
+
+
+def test_a_builder_that_hangs_is_not_waited_for_again() -> None:
+    """After one DAG of a builder has hung, its others that were never seen to build are left out of this parse."""
+    wanted = release({"a__x": "hanging", "b__x": "hanging", "c__x": "good"})
+    wanted.dags["d__x"] = Placement(spec("d__x", builder="Calm"))  # type: ignore[index]
+    dags, kept = assemble(wanted)
+    assert list(dags) == ["d__x"]
+    assert Moody.built == {"a__x": 1, "d__x": 2}
+    assert [problem.dag_id for problem in kept.problems] == ["a__x", "b__x", "c__x"]
+    assert "is not tried again at this parse: building a__x took longer" in kept.problems[1].message
+
+
+def test_one_tenant_that_makes_a_builder_hang() -> None:
+    """What was seen to build with this code is built all the same: the configuration of one tenant may be at fault."""
+    _, before = assemble(release({"a__x": "good", "b__x": "good"}))
+    dags, _ = assemble(before._replace(dags={**before.dags, "a__x": Placement(spec("a__x", "hanging"))}), before)
+    assert list(dags) == ["a__x", "b__x"]
+
+
+def test_what_was_checked_is_not_checked_again() -> None:
+    """Building twice to verify is for what is new: an unchanged spec with the same code is built once."""
+    _, before = assemble(release({"a__x": "good"}))
+    Moody.built.clear()
+    assemble(before, before)
+    assert Moody.built == {"a__x": 1}
+
+
+def test_other_code_is_checked_anew() -> None:
+    """With a changed builder nothing counts as checked."""
+    _, before = assemble(release({"a__x": "good"}, checked="older code"))
+    assert Moody.built == {"a__x": 2}
+    assert before.dags["a__x"].checked == "code"
+
+
+def test_a_plain_parse_builds_once() -> None:
+    """Parses between two renewals build what is in force, and verify nothing."""
+    dags, kept = assembly().build(release({"a__x": "good"}))
+    assert [dag.dag_id for dag in dags] == ["a__x"]
+    assert (Moody.built["a__x"], kept.dags["a__x"].checked) == (1, None)
+
+
+def test_what_is_gone_is_not_built() -> None:
+    """A DAG that has drained is kept for tasks that are just starting, and not shown."""
+    wanted = release({"a__x": "good"}, state=GONE)
+    assert assemble(wanted) == ({}, wanted)
+
+
+def test_what_drains_is_built_without_a_schedule() -> None:
+    """A draining DAG is emitted, with its tag."""
+    dags, _ = assemble(release({"a__x": "good"}, state=DRAINING))
+    assert "draining" in dags["a__x"].tags
+
+
+def test_what_falls_back_may_drain() -> None:
+    """A DAG whose newest configuration cannot be built drains all the same when it is switched off."""
+    _, before = assemble(release({"a__x": "good"}))
+    dags, kept = assemble(release({"a__x": "raising"}, state=DRAINING, since=9.0), before)
+    assert "draining" in dags["a__x"].tags
+    assert (kept.dags["a__x"].state, kept.dags["a__x"].since) == (DRAINING, 9.0)
+
+
+def test_a_builder_that_is_not_there_takes_nothing_from_the_release() -> None:
+    """While a builder cannot be imported its DAGs cannot be built, but they are still in force when it is back."""
+    wanted = release({"a__x": "good"})
+    dags, kept = Assembly(registry_of(), build_timeout=0.1).build(wanted, wanted, check=True)
+    assert (dags, dict(kept.dags)) == ([], dict(wanted.dags))
+
+
+def test_a_builder_that_breaks_takes_nothing_from_the_release() -> None:
+    """A spec that was good with other code stays in force, and the problem is shown."""
+    before = release({"a__x": "raising"}, state=ACTIVE, checked="older code")
+    dags, kept = assemble(before, before)
+    assert dags == {}
+    assert list(kept.dags) == ["a__x"]
+    assert "it is not shown until that is mended" in kept.problems[0].message
+
+
+@pytest.mark.parametrize("mood", ["cyclic", "unserialisable"])
+def test_what_airflow_would_not_take(mood: str) -> None:
+    """A DAG that would cost Airflow the whole file is found before Airflow sees it."""
+    dag = Moody(spec("a__x", mood), MoodyConfig(mood=mood)).build()
+    with pytest.raises(BuildError, match=BAD_MOODS[mood]):
+        verify(dag)
+
+
+def test_what_airflow_takes() -> None:
+    """A plain DAG passes, and verifying registers it nowhere."""
+    dag = Moody(spec("a__x"), MoodyConfig()).build()
+    verify(dag)
+    assert dag.task_ids == ["first", "last"]

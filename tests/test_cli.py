@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from dagfactory_consul.cli import app
+from tests.deployment import Deployment
+from tests.making import write
+
+PROGRAM = str(Path(sys.executable).with_name("dagfactory-consul"))
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment of one tenant, with the settings in the environment, where the commands find them."""
+    deployment = Deployment(tmp_path, monkeypatch)
+    deployment.put("tenants/acme", {"dags": {"Job": {}, "Other": {}}})
+    return deployment
+
+
+def run(*arguments: str | Path, status: int = 0, given: str | bytes = b"") -> str:
+    """Run the program as a shell would, and return what it prints on the stream that belongs to its exit code."""
+    text = given.encode() if isinstance(given, str) else given
+    done = subprocess.run([PROGRAM, *map(str, arguments)], input=text, capture_output=True, check=False)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == status, out + err
+    if status == 2:
+        assert out == ""
+        return err
+    assert err == ""
+    return out
+
+
+def error(*arguments: str | Path, given: str | bytes = b"") -> str:
+    """Return the one line that a command fails with."""
+    said = run(*arguments, status=2, given=given)
+    assert said.startswith("dagfactory-consul: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    return said
+
+
+def test_every_command_has_help() -> None:
+    """Each command says what it does, and what its arguments and options are."""
+    group: Any = typer.main.get_command(app)
+    lacking = [
+        f"{name} {each.name}"
+        for name, command in group.commands.items()
+        for each in (command, *command.params)
+        if not each.help
+    ]
+    assert lacking == []
+
+
+def test_help_works() -> None:
+    """The program lists its commands, and each explains itself."""
+    listed = run("--help")
+    for command in ("push", "put", "plan", "status", "accept"):
+        assert re.search(rf"\b{command}\b", listed), command
+    assert "dagfactory-consul put" in run("put", "--help")
+
+
+def test_without_a_command_there_is_help() -> None:
+    """Who just tries it sees what there is."""
+    done = subprocess.run([PROGRAM], capture_output=True, text=True, check=False)
+    assert "Usage: dagfactory-consul" in done.stdout + done.stderr
+
+
+def test_push(deployment: Deployment, tmp_path: Path) -> None:
+    """A folder's documents are written into a store; the marker that the data is complete comes with them."""
+    deployment.put("_ready", b"")
+    (tmp_path / "other").mkdir()
+    assert run("push", tmp_path / "config", "--store", tmp_path / "other") == (
+        f"2 documents written to file://{tmp_path}/other\n"
+    )
+    assert (tmp_path / "other/_ready").exists()
+    deployment.set(store=tmp_path / "other")
+    assert "acme__job" in deployment.parse()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("tenants/bad", b"dags: [", "tenants/bad: malformed YAML"),
+        ("tenants/big", b'{"a": "' + b"x" * 600_000 + b'"}', "tenants/big has 600,009 bytes; a value ends at 524,288"),
+    ],
+)
+def test_push_writes_all_or_nothing(
+    deployment: Deployment, tmp_path: Path, name: str, text: bytes, expected: str
+) -> None:
+    """One document that is malformed or too large, and nothing at all is written."""
+    deployment.put(name, text)
+    (tmp_path / "other").mkdir()
+    assert expected in error("push", tmp_path / "config", "--store", tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.usefixtures("deployment")
+def test_push_of_no_folder(tmp_path: Path) -> None:
+    """A folder that does not exist is an error that names it."""
+    assert f"{tmp_path}/nowhere: the folder does not exist" in error("push", tmp_path / "nowhere")
+
+
+def test_put(deployment: Deployment) -> None:
+    """One document is written, from the command line or from standard input, and is in force with the next refresh."""
+    assert run("put", "flags/job", "false") == f"flags/job written to file://{deployment.folder}/config\n"
+    run("put", "tenants/hooli", "-", given='{"dags": {"Other": {}}}')
+    assert sorted(deployment.parse()) == ["acme__other", "hooli__other"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "expected"),
+    [
+        (("flags/job", "{"), b"", "flags/job: malformed JSON"),
+        (("flags/job", "-"), b"", "flags/job: the value is empty"),
+        (("flags/job", "-"), b"\xff", "flags/job: not UTF-8 text"),
+        (("../x", "true"), b"", "'../x' cannot be a key"),
+        (("", "true"), b"", "'' cannot be a key"),
+        (("tenants/big", "-"), b'"' + b"x" * 600_000 + b'"', "a value ends at 524,288"),
+    ],
+)
+def test_put_of_what_is_wrong(deployment: Deployment, arguments: tuple[str, str], given: bytes, expected: str) -> None:
+    """What cannot be read back is not written."""
+    before = sorted(deployment.folder.rglob("*"))
+    assert expected in error("put", *arguments, given=given)
+    assert sorted(deployment.folder.rglob("*")) == before
+
+
+def test_plan_of_what_is_new(deployment: Deployment) -> None:
+    """Before the first parse everything is new, and planning leaves no trace."""
+    assert run("plan").splitlines() == [
+        "+ acme__job",
+        "+ acme__other",
+        "2 DAGs: 2 new, 0 changed, 0 to go",
+    ]
+    assert not (deployment.folder / "state").exists()
+
+
+def test_plan_of_a_change(deployment: Deployment) -> None:
+    """What an edit will do is shown before it is in force: what comes, what changes, and what goes."""
+    deployment.parse()
+    deployment.put("tenants/acme", {"dags": {"Job": {"limit": 7}}})
+    deployment.put("tenants/hooli", {"dags": {"Job": {}}})
+    assert run("plan").splitlines() == [
+        "+ hooli__job",
+        "~ acme__job",
+        "- acme__other",
+        "2 DAGs: 1 new, 1 changed, 1 to go",
+    ]
+
+
+def test_plan_with_a_problem(deployment: Deployment) -> None:
+    """A problem is shown with what it leaves as it is, and the exit code says so."""
+    deployment.parse()
+    deployment.put("tenants/acme", {"dags": {"Job": {"limt": 7}}})
+    assert run("plan", status=1).splitlines() == [
+        "- acme__other",
+        "! acme__job stays as it is, because of a problem",
+        "problem: tenants/acme (DAG acme__job): dags.Job.limt: unknown field, did you mean 'limit'?",
+        "0 DAGs: 0 new, 0 changed, 1 to go",
+    ]
+
+
+@pytest.mark.usefixtures("deployment")
+def test_plan_of_another_store(tmp_path: Path) -> None:
+    """A folder can be planned before it is pushed."""
+    write(tmp_path / "draft/tenants/hooli.yaml", "dags: {Job: {}}")
+    assert "+ hooli__job" in run("plan", "--store", tmp_path / "draft")
+
+
+def test_plan_without_a_store(deployment: Deployment) -> None:
+    """A store that cannot be read is an error, and not a plan to remove everything."""
+    deployment.parse()
+    deployment.unmount()
+    assert "the folder does not exist: is it mounted?" in error("plan")
+
+
+@pytest.mark.usefixtures("deployment")
+def test_status_before_anything() -> None:
+    """Before the first parse nothing is known, and the exit code says so."""
+    assert run("status", status=1).startswith("Nothing is known yet of ")
+
+
+def test_status(deployment: Deployment) -> None:
+    """What is in force, where it came from, how old it is, and what is wrong."""
+    deployment.put("tenants/bad", {"x": 1})
+    deployment.put("flags/job", value=True)
+    deployment.parse()
+    deployment.put("flags/job", value=False)
+    deployment.parse()
+    deployment.later(3600)
+    shown = dict(re.findall(r"(?m)^(store|snapshot|last asked|DAGs|problem) +(.*)$", run("status")))
+    assert shown["store"] == f"file://{deployment.folder}/config"
+    assert re.fullmatch(r"[0-9a-f]{16}, read \d+ s ago \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)", shown["snapshot"])
+    assert re.match(r"36\d\d s ago", shown["last asked"])
+    assert shown["DAGs"] == "1 active, 1 draining"
+    assert shown["problem"].startswith("tenants/bad: x: unknown field")
+
+
+def test_status_of_a_store_that_fails(deployment: Deployment) -> None:
+    """How often in a row the store has failed is shown, and that all stays in force."""
+    deployment.parse()
+    deployment.unmount()
+    for _ in range(2):
+        deployment.parse()
+        deployment.later(1000)
+    shown = run("status")
+    assert "2 failures in a row" in shown
+    assert "stays in force" in shown
+
+
+def test_accept(deployment: Deployment) -> None:
+    """What is held is put in force when somebody accepts exactly that."""
+    deployment.parse()
+    deployment.put("tenants/hooli", {"dags": {"Job": {}}})
+    deployment.parse()
+    for key in ("tenants/acme", "tenants/hooli"):
+        deployment.remove(key)
+    deployment.parse()
+    (command,) = re.findall(r"dagfactory-consul (accept [0-9a-f]{16})", run("status"))
+    assert run(*command.split()).startswith("Accepted: the store is empty")
+    assert {"draining" in dag.tags for dag in deployment.parse().values()} == {True}
+
+
+def test_accept_of_something_else(deployment: Deployment) -> None:
+    """Accepting what is not held changes nothing, and says what is."""
+    assert "nothing is held on this machine" in error("accept", "0123")
+    deployment.parse()
+    deployment.remove("tenants/acme")
+    deployment.parse()
+    assert re.search(r"what is held is [0-9a-f]{16}, not '0123': the store is empty", error("accept", "0123"))
+
+
+def test_an_unknown_setting(deployment: Deployment) -> None:
+    """A setting that is misspelt is an error with the near miss, whatever the command is."""
+    deployment.set(stroe="x")
+    assert "unknown setting 'stroe' in section [dagfactory_consul], did you mean 'store'?" in error("status")
+
+
+@pytest.mark.usefixtures("deployment")
+def test_a_secret_in_the_stores_url() -> None:
+    """Credentials have no place in a URL, and are not repeated in the error."""
+    said = error("plan", "--store", "consul://user:hunter2@localhost")
+    assert "must not hold credentials" in said
+    assert "hunter2" not in said

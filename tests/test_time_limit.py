@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from types import FrameType
+
+import pytest
+
+from dagfactory_consul.time_limit import TimeLimitExceededError, time_limit
+from tests.waiting import wait_until
+
+
+class OuterError(BaseException):
+    """What an outer timer raises, as Airflow's own around the parse of a file."""
+
+
+def raise_outer(_signal: int, _frame: FrameType | None) -> None:
+    raise OuterError
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end)
+
+
+def test_what_takes_too_long_is_stopped() -> None:
+    """The limit stops code that is busy, and says what it was and how long it had."""
+    with (
+        pytest.raises(TimeLimitExceededError, match=r"building acme took longer than 0\.05 s"),
+        time_limit(0.05, "building acme"),
+    ):
+        spin(5)
+
+
+def test_what_is_in_time_is_left_alone() -> None:
+    """No timer goes on after the code within has ended, and the handler is who it was."""
+    signal.setitimer(signal.ITIMER_REAL, 0)  # pytest's own
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(5, "it"):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_code_cannot_take_it_for_an_error_of_its_own() -> None:
+    """`except Exception` within does not swallow the limit."""
+    with pytest.raises(TimeLimitExceededError), time_limit(0.05, "it"), contextlib.suppress(Exception):
+        spin(5)
+
+
+def test_an_outer_timer_goes_on() -> None:
+    """Airflow's own limit around the whole file still comes, and when it was due."""
+    before = signal.signal(signal.SIGALRM, raise_outer)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(TimeLimitExceededError), time_limit(0.05, "it"):
+            spin(5)
+        with pytest.raises(OuterError):
+            spin(5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_outer_timer_that_is_due_first_comes_first() -> None:
+    """A limit that would be later than Airflow's own leaves that one alone."""
+    before = signal.signal(signal.SIGALRM, raise_outer)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(OuterError), time_limit(5, "it"):
+            spin(5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_another_thread_has_no_limit() -> None:
+    """Signals reach only the main thread: elsewhere the code just runs."""
+    ended = threading.Event()
+
+    def work() -> None:
+        with time_limit(0.01, "it"):
+            spin(0.05)
+        ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ended.is_set()
