@@ -22,7 +22,7 @@ import sys, time, json, pathlib, dataclasses, logging
 start = time.process_time()
 from dagfactory_consul import snapshot
 imported = time.process_time()
-found = snapshot.load(pathlib.Path(sys.argv[1]))
+found = snapshot.load(pathlib.Path(sys.argv[1])).documents
 print(time.process_time() - imported, imported - start)
 """
 BASELINE = """

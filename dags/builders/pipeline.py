@@ -68,6 +68,7 @@ def add_steps(builder: DagBuilder[Any], pipeline: str, **options: Any) -> None:
         options: the fields of its `Options`, besides those that every pipeline has.
     """
     from airflow.sdk import chain
+
     from pipelines.steps import STEPS
 
     config: PipelineConfig = builder.config
@@ -86,6 +87,7 @@ def add_steps(builder: DagBuilder[Any], pipeline: str, **options: Any) -> None:
 def _local(config: PipelineConfig, pipeline: str, step: str, options: dict[str, Any], place: dict[str, str]) -> Any:
     """Run the step in Airflow's worker. Its summary is the task's XCom."""
     from airflow.sdk import task
+
     from pipelines.steps import run_step
 
     return task(task_id=step)(run_step)(pipeline, step, options, **place, output_dir=config.output_dir)

@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import floor
 
 import pytest
+
 from pipelines.files import read_json
 from pipelines.invoices import COLUMNS, Options, amounts, check, total
 from pipelines.rejects import Reject

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
 from pipelines.files import read_json, read_lines
 from pipelines.messages import Options, check, parse_v1, parse_v2
 from pipelines.rejects import Reject

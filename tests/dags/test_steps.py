@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pipelines.files import read_json, write_json
 from pipelines.rejects import TooManyRejectsError
 from pipelines.steps import PIPELINES, STEPS, run_folder, run_step

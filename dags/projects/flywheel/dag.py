@@ -5,10 +5,10 @@ their settings to the store.
 """
 
 from airflow.sdk import DAG, task
-from pipelines.flywheel import combine
-from projects.flywheel.config import config
 
 from dagfactory_consul import DAGFactory
+from pipelines.flywheel import combine
+from projects.flywheel.config import config
 
 factory = DAGFactory(config.environment)
 
