@@ -32,10 +32,14 @@ class Assembly:
     """How long one parse goes on verifying, at most: Airflow gives the whole file 30 s unless it is told otherwise.
     After that one DAG of each builder is verified, and the others are at the next refreshes."""
 
+    HANG_SECONDS: ClassVar[float] = 10.0
+    """How long one parse waits for what hangs, at most; then no other DAG of a builder that has hung is tried."""
+
     def __init__(self, registry: Registry, *, build_timeout: float) -> None:
         self.registry = registry
         self.build_timeout = build_timeout
         self._hung: dict[str, str] = {}
+        self._waited = 0.0
         self._verified: set[str] = set()
         self._deadline = time.monotonic() + self.CHECK_SECONDS
 
@@ -118,14 +122,16 @@ class Assembly:
 
     def _build_in_time(self, placed: Placement, fingerprint: str) -> DAG:
         name = placed.spec.builder
-        # What was seen to build with this code is tried all the same: it may be one tenant's configuration that hangs.
-        if name in self._hung and placed.checked != fingerprint:
+        # What was seen to build with this code is tried all the same, as long as there is time for it: it may be one
+        # tenant's configuration that hangs.
+        if name in self._hung and (placed.checked != fingerprint or self._waited >= self.HANG_SECONDS):
             raise BuildError(f"{name} is not tried again at this parse: {self._hung[name]}")
         try:
             with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
                 return build_dag(self.registry[name], placed.spec, draining=placed.state == DRAINING)
         except TimeLimitExceededError as error:
             self._hung[name] = str(error)
+            self._waited += self.build_timeout
             raise BuildError(str(error)) from error
 
 

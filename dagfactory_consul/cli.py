@@ -101,7 +101,7 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
     }
     change = diff(before, new.specs)
     touched = {(problem.tenant, problem.dag_id) for problem in new.problems}
-    stay = [each for each in change.removed if not touched.isdisjoint(_names(before[each]))]
+    stay = [each for each in change.removed if not touched.isdisjoint(_names(before[each])) and new.is_on(before[each])]
     go = [each for each in change.removed if each not in stay]
     for sign, dag_ids in (("+", change.added), ("~", change.changed), ("-", go)):
         for dag_id in dag_ids:
@@ -148,7 +148,6 @@ def status() -> None:
 @app.command()
 def accept(version: Annotated[str, typer.Argument(help="The held snapshot's version, as `status` shows it.")]) -> None:
     """Put a held snapshot in force as it is: what is missing from it then goes."""
-    from .client import ACCEPTED
     from .runtime import client_of
 
     client = client_of(_settings(None, None))
@@ -158,7 +157,7 @@ def accept(version: Annotated[str, typer.Argument(help="The held snapshot's vers
     elif held["version"] != version:
         _fail(f"what is held is {held['version']}, not {version!r}: {held['reason']}")
     else:
-        client.store.beside("runtime").put(ACCEPTED, version.encode())
+        client.accept(version)
         print(f"Accepted: {held['reason']}. The next refresh puts it in force.")
 
 

@@ -8,11 +8,12 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import keyed_file, snapshot
+from . import __version__, keyed_file, snapshot
 from .attempt import Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
@@ -184,10 +185,14 @@ class ConfigClient:
         return current
 
     def _read(self, kept: Snapshot | None) -> Snapshot:
-        accepted = self._accepted() if kept is not None and kept.held else None
-        released = kept is not None and kept.held is not None and accepted == kept.held["version"]
+        held = kept.held if kept is not None else None
+        answer = self._accepted() if held is not None else ""
+        # An acceptance is for the hold that it answers, not for the next one that looks the same.
+        accepted = answer.partition(" ")[0] if held is not None and answer != held.get("seen") else None
+        released = held is not None and accepted == held["version"]
         # Another Consul at the same setting may be at the same index; a chain's address holds those of its links.
         comparable = kept is not None and kept.mark is not None and kept.source in self.store.url
+        comparable = comparable and kept is not None and kept.decoded_by == __version__
         if kept is not None and comparable and not released and self.store.probe() == kept.mark:
             return kept
         new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept)
@@ -197,12 +202,15 @@ class ConfigClient:
                 f"(`dagfactory-consul push FOLDER`), or only the key {snapshot.READY} if there are to be none"
             )
         current = self.guard.check(kept, new, accepted=accepted)
-        if current.held and (kept is None or kept.held is None or kept.held["version"] != current.held["version"]):
+        if current.held and held is not None and held["version"] == current.held["version"]:
+            current = replace(current, held={**current.held, "seen": held.get("seen")})
+        elif current.held:
             log.warning(
                 "Held: %s. What is missing stays in force until it is back, or until `dagfactory-consul accept %s`",
                 current.held["reason"],
                 current.held["version"],
             )
+            current = replace(current, held={**current.held, "seen": self._accepted()})
         try:
             keyed_file.remove_leftovers(self.folder)
             snapshot.save(current, self.path)
@@ -210,15 +218,22 @@ class ConfigClient:
             log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400
         return current
 
-    def _accepted(self) -> str | None:
+    def accept(self, version: str) -> None:
+        """Write that a held version is accepted. Raises StoreError where that cannot be written."""
+        # With the time, since it has to differ from an earlier acceptance of the same contents.
+        self.store.beside("runtime").put(ACCEPTED, f"{version} {self.clock():.3f}".encode())
+
+    def _accepted(self) -> str:
+        """Return what was accepted last, and when; empty where nothing was, or it cannot be read."""
         beside = self.store.beside("runtime")
         try:
             entry = beside.get(ACCEPTED)
-        except StoreError:
-            return None
+        except StoreError as error:
+            log.warning("Whether what is held was accepted cannot be known: %s", error)
+            return ""
         finally:
             beside.close()
-        return entry.value.decode(errors="replace").strip() if entry else None
+        return entry.value.decode(errors="replace").strip() if entry else ""
 
     def _stay(self, kept: Snapshot, attempt: Attempt) -> Snapshot:
         if attempt.failures == 1:  # once, not with each parse

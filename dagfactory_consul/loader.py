@@ -31,7 +31,8 @@ def load_dags(namespace: MutableMapping[str, Any], **settings: Any) -> None:
     if dag_id := os.environ.get(PARSING_DAG_ID):
         from .task_start import load_one
 
-        dags = [load_one(known, dag_id)]
+        found = load_one(known, dag_id)
+        dags = [found] if found is not None else []
     else:
         from .parse import load_all
 

@@ -9,7 +9,7 @@ from . import __version__, release
 from .assembly import Assembly
 from .attempt import Attempt
 from .registry import registry
-from .runtime import folder_of, release_path, stamp_path
+from .runtime import folder_of, read_stamp, release_path, stamp_of
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -42,15 +42,6 @@ def _is_due(settings: Settings, fingerprint: str) -> bool:
     now = time.time()
     if Attempt.load(folder_of(settings)).is_due(now, settings.ttl):
         return True
-    try:
-        stamp = stamp_path(settings)
-        renewed = stamp.stat().st_mtime
-        if stamp.read_text() != fingerprint or not 0 <= now - renewed < settings.ttl:
-            return True
-    except FileNotFoundError:
-        return True
-    try:
-        # Something else, a project's file, may have refreshed the snapshot since.
-        return (folder_of(settings) / "snapshot").stat().st_mtime > renewed
-    except FileNotFoundError:
-        return False  # what is in force came from the fallback, and the back-off after the failure goes on
+    # The code may have changed, or something else, a project's file, may have refreshed the snapshot.
+    stamp, renewed = read_stamp(settings)
+    return stamp != stamp_of(settings, fingerprint) or not 0 <= now - renewed < settings.ttl

@@ -272,10 +272,12 @@ class _Planner:
 
 def _invalid(document: Document, model: type[BaseModel]) -> str | None:
     """Say what a document has wrong by its model, or that it holds a secret; None if it is good."""
-    if not isinstance(document.value, dict):
-        return f"expected an object with the fields of a {model.__name__.lower()}, not {document.value!r:.60}"
     if where := find_secret(document.value):  # first: what else is wrong may repeat values
         return explain_secret(where)
+    if not isinstance(document.value, dict):
+        return (
+            f"expected an object with the fields of a {model.__name__.lower()}, not a {type(document.value).__name__}"
+        )
     try:
         model.model_validate(document.value)
     except ValidationError as error:

@@ -100,16 +100,15 @@ class ProjectConfig(ConfigNode):
 
     def decide(self, definition: Definition) -> dict[str, Decision]:
         """Return what the flags that a builder declares say for this project: its name is the targeting key."""
-        from .decisions import Decision
         from .flags import FlagSet
 
         context = {"targetingKey": self._name, "project": self._name, "environment": self["environment"]}
-        decisions = {}
+        decisions: dict[str, Decision] = {}
         for name, default in definition.flags.items():
             document = self._client.document(f"flags/{name}")
             flags = FlagSet([document] if document else [])
             decisions[name] = flags.evaluate(name, default, context, time.time())
-        return decisions if definition.flags else dict[str, Decision]()
+        return decisions
 
     def _refuse_unknown(self, name: str, source: str) -> None:
         if self._settings.fallback_on_missing:

@@ -123,7 +123,7 @@ class Registry(Mapping[str, Definition]):
             if file and Path(file).is_file():
                 digest.update(Path(file).read_bytes())
         for problem in sorted(self.problems, key=str):
-            digest.update(str(problem).encode())
+            digest.update(problem.key.encode())  # its message may hold an address, another one each time
         return digest.hexdigest()[:16]
 
     def _once(self, source: str, load: Callable[[str], object]) -> None:

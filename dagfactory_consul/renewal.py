@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from . import release as releases
 from .assembly import Assembly
-from .errors import NothingKnownError, SettingsError, StoreError
+from .errors import DagFactoryError
 from .plan import diff, plan
 from .registry import Registry
 from .release import Release
 from .runs import UnfinishedRuns
-from .runtime import client_of, release_path, stamp_path
+from .runtime import client_of, release_path, write_stamp
 from .settle import settle
 
 if TYPE_CHECKING:
@@ -41,37 +41,34 @@ class Renewal:
         self.client = client_of(settings)
 
     def load(self, before: Release | None) -> list[DAG]:
-        """Return all DAGs, renewed unless another process is at it. Raises NothingKnownError."""
-        self.registry.load(())  # the entry points
-        with self.client.turn(forced=True) as mine:
-            if mine and (snapshot := self._read(before)) is not None:
-                try:
-                    return self._renew(before, snapshot)
-                except Exception:
-                    if before is None:
-                        raise
-                    # Whatever it is, and be it a fault of ours: it must not cost a single DAG.
-                    log.exception("What is new cannot be put in force. What was in force stays")
+        """Return all DAGs, renewed unless another process is at it.
+
+        Raises:
+            NothingKnownError, SettingsError, StoreError: nothing is known, and nothing was in force.
+        """
+        try:
+            self.registry.load(())  # the entry points
+            with self.client.turn(forced=True) as mine:
+                if mine:
+                    return self._renew(before)
+        except Exception as error:
+            if before is None:
+                raise
+            # Whatever it is, and be it a fault of ours: it must not cost a single DAG.
+            known = isinstance(error, DagFactoryError)
+            log.error("%s. What was in force stays", error, exc_info=not known)  # noqa: TRY400
         # Nobody waits for the other one. Where nothing was in force yet this parse shows what it can and keeps none.
         release = before or self._settle(None, self.client.current())
         return self._assembly().build(release)[0]
 
-    def _read(self, before: Release | None) -> Snapshot | None:
-        """Return what to plan from; None where nothing is known of it, and what is in force has to do."""
-        try:
-            if not self.client.is_due() and (kept := self.client.kept()) is not None:
-                return kept
+    def _renew(self, before: Release | None) -> list[DAG]:
+        snapshot = None if self.client.is_due() else self.client.kept()
+        if snapshot is None:
             # What is in force is worth more than a fallback of any age.
-            return self.client.refresh(fallback=before is None)
-        except (NothingKnownError, StoreError, SettingsError) as error:
-            if before is None:
-                raise
-            log.warning("%s. What is in force stays", error)
-            return None
-
-    def _renew(self, before: Release | None, snapshot: Snapshot) -> list[DAG]:
+            snapshot = self.client.refresh(fallback=before is None)
         with contextlib.suppress(OSError):  # a disk that is full: then the next parse renews again
-            stamp_path(self.settings).write_text(self.fingerprint)
+            write_stamp(self.settings, self.fingerprint)
+        before = releases.load(release_path(self.settings))  # again: it may have been renewed before the lock was ours
         dags, after = self._assembly().build(self._settle(before, snapshot), before, check=True)
         if after != before:
             _log_change(before, after)

@@ -49,10 +49,34 @@ def release_path(settings: Settings) -> Path:
     return folder_of(settings) / f"release-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
 
-def stamp_path(settings: Settings) -> Path:
-    """Return the file that says for which code the release was last renewed, and by its age when, changed or not.
+def read_stamp(settings: Settings) -> tuple[str, float]:
+    """Return for what the release was last renewed, changed or not, and when; "" and 0 where that is not known."""
+    try:
+        path = _stamp_path(settings)
+        return path.read_text(), path.stat().st_mtime
+    except (OSError, ValueError):
+        return "", 0.0
+
+
+def write_stamp(settings: Settings, fingerprint: str) -> None:
+    """Note that the release is being renewed, for this code and the present snapshot. Raises OSError.
 
     It is written before DAGs are built: should that kill the process, the next parse does not try the same again at
     once, but shows what was in force.
     """
+    path = _stamp_path(settings)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.write_text(stamp_of(settings, fingerprint))
+    new.replace(path)
+
+
+def stamp_of(settings: Settings, fingerprint: str) -> str:
+    """Return what a stamp says: the code's fingerprint, and which snapshot is on disk, 0 where there is none."""
+    try:
+        return f"{fingerprint} {(folder_of(settings) / 'snapshot').stat().st_mtime_ns}"
+    except OSError:
+        return f"{fingerprint} 0"
+
+
+def _stamp_path(settings: Settings) -> Path:
     return release_path(settings).with_suffix(".renewed")

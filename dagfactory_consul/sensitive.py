@@ -27,23 +27,27 @@ _REFERENCE = re.compile(r"\{\{.*\}\}", re.DOTALL)
 """A template that Airflow renders when the task runs, such as {{ conn.billing.password }}, holds no secret itself."""
 
 
-def find_secret(value: Any, path: str = "") -> str | None:  # noqa: C901  # written out: every parse pays for it
-    """Return the path (`dags.ProcessMessages.api_key`) of the first value that looks like a secret, or None."""
+def find_secret(value: Any, path: str = "", *, named: bool = False) -> str | None:
+    """Return the path (`dags.ProcessMessages.api_key`) of the first value that looks like a secret, or None.
+
+    Args:
+        value: of a document, or a part of it.
+        path: of that part.
+        named: whether it stands below a name that says that it is a secret; only a connection's id may stand there.
+    """
+    if isinstance(value, str):
+        return (path or "it") if _looks_secret(value, named=named) else None
     if isinstance(value, dict):
         for name, each in value.items():
-            where = f"{path}.{name}" if path else str(name)
-            if isinstance(each, str):
-                if _looks_secret(str(name), each):
-                    return where
-            elif isinstance(each, dict | list) and (found := find_secret(each, where)):
+            below = bool(_NAME.search(name)) or (named and not name.endswith("conn_id"))
+            if (below or type(each) in _DEEP) and (found := find_secret(each, _join(path, name), named=below)):
                 return found
     elif isinstance(value, list):
         for position, each in enumerate(value):
-            if isinstance(each, str):
-                if _looks_secret("", each):
-                    return f"{path}[{position}]"
-            elif found := find_secret(each, f"{path}[{position}]"):
+            if found := find_secret(each, f"{path}[{position}]", named=named):
                 return found
+    elif named and isinstance(value, int | float) and not isinstance(value, bool):
+        return path
     return None
 
 
@@ -52,7 +56,14 @@ def explain_secret(where: str) -> str:
     return f"{where} looks like a secret: keep it in an Airflow connection, and write that connection's id here"
 
 
-def _looks_secret(name: str, value: str) -> bool:
+_DEEP = (str, dict, list)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _looks_secret(value: str, *, named: bool) -> bool:
     if not value or _REFERENCE.fullmatch(value):
         return False
-    return bool(_NAME.search(name)) or (len(value) > 12 and bool(_VALUE.search(value)))
+    return named or (len(value) > 12 and bool(_VALUE.search(value)))

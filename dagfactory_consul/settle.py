@@ -71,7 +71,7 @@ def _without_plan(
         return old if now - old.since < drain_time else None
     wrong = any(each.tenant == old.spec.tenant and each.dag_id in (None, old.spec.dag_id) for each in problems)
     if wrong and plan.is_on(old.spec):
-        return old
+        return old._replace(idle=False)  # nobody has looked at its runs
     if old.state == ACTIVE:
         return old._replace(state=DRAINING, since=now, idle=False)
     if now - old.since >= drain_time:

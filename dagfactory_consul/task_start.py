@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from .attempt import Attempt
-from .builders import build_dag
+from .builders import Definition, build_dag
 from .errors import BuilderError, BuildError, near_miss
 from .registry import registry
 from .release import DRAINING, Placement, load_placement
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
+log = logging.getLogger(__name__)
 
-def load_one(settings: Settings, dag_id: str) -> DAG:
-    """Return the DAG of a task that starts.
+
+def load_one(settings: Settings, dag_id: str) -> DAG | None:
+    """Return the DAG of a task that starts; None where no document describes it, which is logged.
 
     Where parses keep the release fresh it is one line of a local file. On a worker of its own it is the tenant's
     document in the snapshot, which this machine's task starts refresh once a TTL.
 
     Raises:
-        BuildError: there is no such DAG, or it cannot be built.
+        BuildError: it cannot be built.
         NothingKnownError: no store answers, and there is no local copy.
     """
     registry.time_limit = settings.import_timeout
@@ -34,14 +37,23 @@ def load_one(settings: Settings, dag_id: str) -> DAG:
         placed = load_placement(release_path(settings), dag_id)
     if placed is None:
         placed = _plan_one(settings, dag_id)
+    if placed is None:
+        return None
+    return build_dag(_definition(settings, placed), placed.spec, draining=placed.state == DRAINING)
+
+
+def _definition(settings: Settings, placed: Placement) -> Definition:
     try:
-        definition = registry.load_one(placed.spec.builder, placed.origin)
+        return registry.load_one(placed.spec.builder, placed.origin)
+    except BuilderError:
+        registry.load(settings.builders)  # it may stand elsewhere by now: a link was turned, a module renamed
+    try:
+        return registry[placed.spec.builder]
     except BuilderError as error:
-        raise BuildError(f"{dag_id}: {error}") from error
-    return build_dag(definition, placed.spec, draining=placed.state == DRAINING)
+        raise BuildError(f"{placed.spec.dag_id}: {error}") from error
 
 
-def _plan_one(settings: Settings, dag_id: str) -> Placement:
+def _plan_one(settings: Settings, dag_id: str) -> Placement | None:
     from .plan import plan, plan_one
 
     registry.load(settings.builders)
@@ -49,6 +61,12 @@ def _plan_one(settings: Settings, dag_id: str) -> Placement:
     snapshot, now = client.current(), client.clock()
     spec = plan_one(snapshot, registry, settings.environment, dag_id, now=now)
     if spec is None:
+        # The scheduler knows of it, so it may be younger than what this machine knows.
+        with client.turn(forced=True) as mine:
+            snapshot = client.refresh() if mine else snapshot
+        spec = plan_one(snapshot, registry, settings.environment, dag_id, now=now)
+    if spec is None:
         known = plan(snapshot, registry, settings.environment, now=now).specs
-        raise BuildError(f"{snapshot.source} has no DAG {dag_id!r}{near_miss(dag_id, known)}")
+        log.error("%s has no DAG %r%s", snapshot.source, dag_id, near_miss(dag_id, known))
+        return None
     return Placement(spec, origin=registry.origin(spec.builder))

@@ -132,6 +132,16 @@ def test_one_tenant_that_makes_a_builder_hang() -> None:
     assert list(dags) == ["a__x", "b__x"]
 
 
+def test_a_parse_waits_only_so_long_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder that hangs for all, checked or not, must not take the whole file's time: it is left out in the end."""
+    monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.2)  # two DAGs' time here
+    wanted = release(dict.fromkeys(["a__x", "b__x", "c__x", "d__x"], "hanging"), checked="code")
+    wanted.dags["e__x"] = Placement(spec("e__x", builder="Calm"))  # type: ignore[index]
+    dags, _ = assemble(wanted)
+    assert list(dags) == ["e__x"]
+    assert Moody.built == {"a__x": 1, "b__x": 1, "e__x": 2}
+
+
 def test_what_was_checked_is_not_checked_again() -> None:
     """Building twice to verify is for what is new: an unchanged spec with the same code is built once."""
     _, before = assemble(release({"a__x": "good"}))

@@ -40,7 +40,7 @@ DOCUMENTS: dict[str, tuple[str, object, str]] = {
     "empty": ("tenants/acme", b"", "tenants/acme: the value is empty: write {} for a document that says nothing"),
     "a key twice": ("tenants/acme", b'{"dags": {}, "dags": {}}', "tenants/acme: the key 'dags' stands twice"),
     "nested without end": ("tenants/acme", b"[" * 5_000, "tenants/acme: nested too deeply"),
-    "a list for a document": ("tenants/acme", ["Job"], "expected an object with the fields of a tenant, not ['Job']"),
+    "a list for a document": ("tenants/acme", ["Job"], "expected an object with the fields of a tenant, not a list"),
     "a type that is wrong": ("tenants/acme", {"enabled": "yes"}, "enabled: input should be a valid boolean, not 'yes'"),
     "a field of the tenant": ("tenants/acme", {"dag": {}}, "tenants/acme: dag: unknown field, did you mean 'dags'?"),
     "a field of the builder": (

@@ -755,6 +755,20 @@ def test_a_failed_load_is_not_kept(world: World, timer: Clock) -> None:
     assert "tenants/acme" in cached.current()
 
 
+def test_an_acceptance_is_for_one_hold(world: World) -> None:
+    """A store that is emptied again, by accident this time, is held again: the old acceptance says nothing of it."""
+    world.client().current()
+    for accepted in (True, False):
+        world.store.fill({READY: True, "tenants/acme": ONE_DAG})
+        assert not world.later().held
+        world.store.fill({})
+        held = world.later().held
+        assert held is not None
+        if accepted:
+            world.client().accept(held["version"])
+        assert dict(world.later()) == {} if accepted else world.later().held
+
+
 def test_a_disk_that_is_full_costs_nothing(world: World, messages: Callable[[], list[str]]) -> None:
     """What cannot be kept is in force all the same, and it is said."""
     client = world.client()

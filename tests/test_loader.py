@@ -342,12 +342,37 @@ def test_a_task_asks_no_store_where_parses_do(deployment: Deployment) -> None:
     assert deployment.attempt() == asked
 
 
-def test_a_task_of_no_dag(deployment: Deployment) -> None:
-    """A DAG that nobody has configured is an error with the near miss."""
+def test_a_worker_learns_of_a_new_dag_at_once(deployment: Deployment) -> None:
+    """A task of a DAG that is younger than a worker's snapshot is started: the scheduler knows more than the worker."""
+    deployment.set(ttl=3600)
+    assert list(deployment.start("acme__job")) == ["acme__job"]
+    deployment.put("tenants/zenith", {"dags": {"Job": {}}})
+    assert list(deployment.start("zenith__job")) == ["zenith__job"]
+
+
+@pytest.mark.parametrize("file", ["lock", "attempt.json", "snapshot"])
+def test_a_local_file_that_cannot_be_used_costs_nothing(deployment: Deployment, file: str) -> None:
+    """What stands in the way of a renewal leaves in force what was: here a folder in a file's place."""
+    before = list(deployment.parse())
+    (deployment.state / file).unlink()
+    (deployment.state / file).mkdir()
+    assert list(deployment.parse()) == before
+
+
+def test_a_damaged_stamp_is_written_anew(deployment: Deployment) -> None:
+    """The file that says when the release was renewed may hold anything: then it is renewed."""
+    before = list(deployment.parse())
+    (stamp,) = deployment.state.glob("*.renewed")
+    stamp.write_bytes(b"\xff\xfe\x80")
+    assert list(deployment.parse()) == before
+    assert b"\xff" not in stamp.read_bytes()
+
+
+def test_a_task_of_no_dag(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    """A DAG that nobody has configured is logged with the near miss, and left to whoever else may know it."""
     deployment.parse()
-    with deployment.starting("acme__jobb"):
-        said = deployment.errors("tenants.py")
-    assert "has no DAG 'acme__jobb', did you mean 'acme__job'" in said
+    assert deployment.start("acme__jobb") == {}
+    assert any("has no DAG 'acme__jobb', did you mean 'acme__job'" in message for message in caplog.messages)
 
 
 def test_an_unknown_setting(deployment: Deployment) -> None:

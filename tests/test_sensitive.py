@@ -64,10 +64,23 @@ def test_a_reference_is_no_secret(value: str) -> None:
     assert find_secret({"password": value}) is None
 
 
-@pytest.mark.parametrize("value", [None, True, 5, 1.5, [], {}, ["a"], {"from": "vault"}])
-def test_only_text_is_a_secret(value: Any) -> None:
-    """A number, a switch or a structure under such a name is none: `token: 5` counts tokens."""
+@pytest.mark.parametrize("value", [None, True, [], {}, {"conn_id": "billing"}, {"vault_conn_id": "billing"}])
+def test_what_holds_none_is_none(value: Any) -> None:
+    """Nothing, a switch, an empty structure and a connection's id may stand under such a name."""
     assert find_secret({"token": value}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "path"), [(12345678, ""), (1.5, ""), (["hunter2"], "[0]"), ({"value": "hunter2"}, ".value")]
+)
+def test_a_secret_may_be_wrapped(value: Any, path: str) -> None:
+    """A number, or any text below such a name, is one too."""
+    assert find_secret({"password": value}) == f"password{path}"
+
+
+def test_a_document_that_is_a_secret() -> None:
+    """A document that is only text is looked at as well."""
+    assert find_secret("postgres://app:hunter2@db/app") == "it"
 
 
 def test_a_secret_in_a_list_is_found_by_its_place() -> None:

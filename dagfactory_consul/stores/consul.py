@@ -286,6 +286,8 @@ class ConsulStore(Store):
                 self._client = self._connect(settings, shown=self.url, timeout=self.timeout, clock=self._clock)
             except LookupError as exc:
                 raise StoreUnreachable(str(exc), store=self.url) from None
+            except PermissionError as exc:  # a secrets backend's
+                raise StoreDenied(f"its connection may not be read: {exc}", store=self.url) from None
             except SettingsError as exc:
                 raise StoreRejected(str(exc), store=self.url) from exc
             self._process = os.getpid()

@@ -59,7 +59,7 @@ class VariableStore(Store):
                 store=self.url,
             )
         entries = sorted(self._entries(text), key=lambda entry: entry.key)
-        mark = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return Reading(tuple(entries), mark=mark, source=self.url)
 
     def single(self, project: str, key: str) -> Any | None:
@@ -91,7 +91,7 @@ class VariableStore(Store):
     def _entries(self, text: str) -> list[Entry]:
         try:
             tree = json.loads(text)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise StoreRejected(f"the Variable {self.name!r} is not JSON: {exc}", store=self.url) from None
         if not isinstance(tree, dict):
             raise StoreRejected(
@@ -110,7 +110,7 @@ class VariableStore(Store):
 
 def _bytes(value: Any) -> bytes:
     """Write a part of the tree as another store would hold it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _airflow_variable(name: str) -> str | None:
