@@ -14,7 +14,6 @@ from .errors import DagFactoryError
 
 if TYPE_CHECKING:
     from .settings import Settings
-    from .spec import DagSpec
     from .stores import Store
 
 app = typer.Typer(
@@ -36,8 +35,8 @@ def push(
 ) -> None:
     """Write a folder's documents into the store, unless one of them is malformed or too large."""
     from .documents import decode
-    from .snapshot import READY
     from .stores import open_store
+    from .stores.base import READY
 
     entries = open_store(str(folder.resolve())).read().entries
     for entry in entries:
@@ -77,13 +76,12 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
     from . import release as releases
     from .plan import diff
     from .plan import plan as make_plan
-    from .registry import registry
+    from .registry import load_builders
     from .runtime import client_of, release_path
     from .snapshot import from_reading
 
     settings = _settings(store, prefix)
-    registry.time_limit = settings.import_timeout
-    registry.load(settings.builders)
+    registry = load_builders(settings)
     in_force = releases.load(release_path(settings))
     client = client_of(settings)
     snapshot = client.guard.check(client.kept(), from_reading(_open(settings).read(), now=time.time()))
@@ -100,9 +98,8 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
         if placed.state == releases.ACTIVE
     }
     change = diff(before, new.specs)
-    touched = {(problem.tenant, problem.dag_id) for problem in new.problems}
-    stay = [each for each in change.removed if not touched.isdisjoint(_names(before[each])) and new.is_on(before[each])]
-    go = [each for each in change.removed if each not in stay]
+    stay = [each for each in change.removed if new.keeps(before[each])]
+    go = [each for each in change.removed if not new.keeps(before[each])]
     for sign, dag_ids in (("+", change.added), ("~", change.changed), ("-", go)):
         for dag_id in dag_ids:
             print(f"{sign} {dag_id}")
@@ -189,11 +186,6 @@ def _open(settings: Settings) -> Store:
     from .stores import open_store
 
     return open_store(settings.store, prefix=settings.prefix, timeout=max(settings.timeout, 10.0))
-
-
-def _names(spec: DagSpec) -> set[tuple[str | None, str | None]]:
-    """Return what a problem may be about that keeps a DAG as it is: its tenant as a whole, or itself."""
-    return {(spec.tenant, None), (spec.tenant, spec.dag_id)}
 
 
 def _ago(seconds: float) -> str:

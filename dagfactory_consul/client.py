@@ -18,7 +18,7 @@ from .attempt import Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
 from .snapshot import Document, Snapshot
-from .stores.base import Store
+from .stores.base import READY, Store
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class ConfigClient:
         if not new and kept is None:
             raise NothingKnownError(
                 f"{self.store.url} holds nothing, and nothing was ever read from it: no tenants are known. Write them "
-                f"(`dagfactory-consul push FOLDER`), or only the key {snapshot.READY} if there are to be none"
+                f"(`dagfactory-consul push FOLDER`), or only the key {READY} if there are to be none"
             )
         current = self.guard.check(kept, new, accepted=accepted)
         if current.held and held is not None and held["version"] == current.held["version"]:

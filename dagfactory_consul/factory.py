@@ -88,13 +88,10 @@ class DAGFactory:
 
     def _known(self) -> Registry:
         if self._registry is None:
-            from .registry import registry
+            from .registry import load_builders
             from .settings import Settings
 
-            settings = Settings.read()
-            registry.time_limit = settings.import_timeout
-            registry.load(settings.builders)
-            self._registry = registry
+            self._registry = load_builders(Settings.read())
         return self._registry
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .snapshot import READY, Document, Snapshot, of_lines
+from .snapshot import Document, Snapshot, of_lines
+from .stores.base import READY
 
 DEFAULTS = "defaults"
 

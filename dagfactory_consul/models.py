@@ -14,7 +14,6 @@ from .errors import near_miss
 ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 """Tenants, flags, projects and DAG names: they become file names and DAG ids, so ASCII and short."""
 
-Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
 
 _is_id = re.compile(ID_PATTERN).fullmatch

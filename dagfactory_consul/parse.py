@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from . import __version__, release
 from .assembly import Assembly
 from .attempt import Attempt
-from .registry import registry
+from .registry import load_builders
 from .runtime import folder_of, read_stamp, release_path, stamp_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def load_all(settings: Settings) -> list[DAG]:
         NothingKnownError: no store answers, and there is no local copy.
     """
     # What installed distributions bring is looked up at a renewal; here what the release names is imported by itself.
-    registry.time_limit = settings.import_timeout
-    registry.load(settings.builders, entry_points=False)
+    registry = load_builders(settings, entry_points=False)
     fingerprint = f"{__version__}-{registry.fingerprint()}"
     in_force = release.load(release_path(settings))
     if in_force is None or _is_due(settings, fingerprint):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -19,8 +20,9 @@ from .models import describe_bad_id, explain, is_id
 from .problems import Problem
 from .registry import Registry
 from .sensitive import explain_secret, find_secret
-from .snapshot import READY, Document, Snapshot
+from .snapshot import Document, Snapshot
 from .spec import DagSpec
+from .stores.base import READY
 from .tenants import Defaults, Tenant, merge
 
 _FOLDERS = ("tenants", "flags", "projects")
@@ -39,7 +41,16 @@ class Plan:
     version: str
     """The snapshot's."""
     is_on: Callable[[DagSpec], bool] = field(default=lambda _: True, compare=False, repr=False)
-    """Whether its flag lets a DAG run that the plan does not have: one that a problem keeps in force."""
+    """Whether its flag lets a DAG run, by what was last known of its tenant."""
+
+    def keeps(self, spec: DagSpec) -> bool:
+        """Say whether a DAG that is not in the plan stays: a problem keeps it out, and its flag lets it run."""
+        touched = self._touched
+        return ((spec.tenant, None) in touched or (spec.tenant, spec.dag_id) in touched) and self.is_on(spec)
+
+    @cached_property
+    def _touched(self) -> set[tuple[str | None, str | None]]:
+        return {(problem.tenant, problem.dag_id) for problem in self.problems}
 
 
 @dataclass(frozen=True)

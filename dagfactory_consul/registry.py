@@ -15,13 +15,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .builders import DagBuilder, Definition
 from .errors import BuilderError, near_miss
 from .models import describe_bad_id, is_id
 from .problems import Problem
 from .time_limit import TimeLimitExceededError, time_limit
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -219,6 +222,13 @@ _FILE_MODULE = "dagfactory_consul_builders_"
 
 registry = Registry()
 """Where `@builder` registers: the builders of this process."""
+
+
+def load_builders(settings: Settings, *, entry_points: bool = True) -> Registry:
+    """Return this process's registry with the builders of the settings in it."""
+    registry.time_limit = settings.import_timeout
+    registry.load(settings.builders, entry_points=entry_points)
+    return registry
 
 
 def builder(

@@ -47,7 +47,7 @@ def settle(
             spec = None
         if spec is not None:
             dags[dag_id] = _active(spec, old, now)
-        elif old is not None and (kept := _without_plan(old, plan, problems, now, drain_time, unfinished)) is not None:
+        elif old is not None and (kept := _without_plan(old, plan, now, drain_time, unfinished)) is not None:
             dags[dag_id] = kept
     return Release(dags, tuple(problems), plan.shared, plan.version, fingerprint)
 
@@ -61,7 +61,6 @@ def _active(spec: DagSpec, old: Placement | None, now: float) -> Placement:
 def _without_plan(
     old: Placement,
     plan: Plan,
-    problems: list[Problem],
     now: float,
     drain_time: float,
     unfinished: Callable[[str], bool | None],
@@ -69,8 +68,7 @@ def _without_plan(
     """Say what becomes of a DAG that the plan no longer has."""
     if old.state == GONE:
         return old if now - old.since < drain_time else None
-    wrong = any(each.tenant == old.spec.tenant and each.dag_id in (None, old.spec.dag_id) for each in problems)
-    if wrong and plan.is_on(old.spec):
+    if plan.keeps(old.spec):
         return old._replace(idle=False)  # nobody has looked at its runs
     if old.state == ACTIVE:
         return old._replace(state=DRAINING, since=now, idle=False)

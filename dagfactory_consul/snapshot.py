@@ -15,11 +15,7 @@ from . import __version__, keyed_file
 from .documents import decode
 from .errors import DocumentError
 from .sensitive import explain_secret, find_secret
-from .stores.base import Reading
-
-READY = "_ready"
-"""The key that marks a data set as complete. While it is missing after it was once there, nothing may vanish."""
-
+from .stores.base import READY, Reading
 
 LIST = "tenants"
 """The key that may hold a list of tenants, instead of a key for each."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .attempt import Attempt
 from .builders import Definition, build_dag
 from .errors import BuilderError, BuildError, near_miss
-from .registry import registry
+from .registry import load_builders, registry
 from .release import DRAINING, Placement, load_placement
 from .runtime import client_of, folder_of, release_path
 
@@ -46,7 +46,7 @@ def _definition(settings: Settings, placed: Placement) -> Definition:
     try:
         return registry.load_one(placed.spec.builder, placed.origin)
     except BuilderError:
-        registry.load(settings.builders)  # it may stand elsewhere by now: a link was turned, a module renamed
+        load_builders(settings)  # it may stand elsewhere by now: a link was turned, a module renamed
     try:
         return registry[placed.spec.builder]
     except BuilderError as error:
@@ -56,7 +56,7 @@ def _definition(settings: Settings, placed: Placement) -> Definition:
 def _plan_one(settings: Settings, dag_id: str) -> Placement | None:
     from .plan import plan, plan_one
 
-    registry.load(settings.builders)
+    load_builders(settings)
     client = client_of(settings)
     snapshot, now = client.current(), client.clock()
     spec = plan_one(snapshot, registry, settings.environment, dag_id, now=now)

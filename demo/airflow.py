@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from . import processes
 from .api import AirflowApi
+from .consul import free_ports
 from .wait import until
 
 USER = "admin"
@@ -45,13 +45,6 @@ QUICK: dict[str, dict[str, object]] = {
 """Settings by section that make every change show within seconds. They cost CPU: nothing for a production's file."""
 
 
-def free_port() -> int:
-    """Return a TCP port on loopback that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 class Airflow:
     """A real Airflow on SQLite with the LocalExecutor, in the folder `home`.
 
@@ -73,8 +66,8 @@ class Airflow:
         components: Sequence[str] = COMPONENTS,
     ) -> None:
         self.home = home.resolve()
-        self.logs = self.home / "logs"
-        self.port = port or free_port()
+        free, self._logs_port, self._trigger_logs_port = free_ports(3)
+        self.port = port or free
         self.url = f"http://127.0.0.1:{self.port}"
         self.components = components
         self.password = self._own_password()
@@ -177,7 +170,10 @@ class Airflow:
             },
             "api": {"host": "127.0.0.1", "port": self.port, "base_url": self.url, "secret_key": secrets.token_hex(16)},
             "api_auth": {"jwt_secret": secrets.token_hex(32)},
-            "logging": {"worker_log_server_port": free_port(), "trigger_log_server_port": free_port()},
+            "logging": {
+                "worker_log_server_port": self._logs_port,
+                "trigger_log_server_port": self._trigger_logs_port,
+            },
             "usage_data_collection": {"enabled": False},  # nothing here tells anybody that it runs
         }
         for section in {**sections, **QUICK}:

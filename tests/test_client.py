@@ -17,8 +17,8 @@ import pytest
 from dagfactory_consul.attempt import PARSES_HERE
 from dagfactory_consul.client import ACCEPTED, CachedClient, ConfigClient
 from dagfactory_consul.errors import NothingKnownError, SettingsError, StoreDenied, StoreUnreachable
-from dagfactory_consul.snapshot import READY, Snapshot
-from dagfactory_consul.stores.base import Reading, Store
+from dagfactory_consul.snapshot import Snapshot
+from dagfactory_consul.stores.base import READY, Reading, Store
 from dagfactory_consul.stores.memory import MemoryStore
 from tests.waiting import wait_until
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagfactory_consul.guard import Guard
-from dagfactory_consul.snapshot import READY, Snapshot
+from dagfactory_consul.snapshot import Snapshot
+from dagfactory_consul.stores.base import READY
 from tests.making import snapshot_of
 
 ONE_DAG: dict[str, Any] = {"dags": {"Job": {}}}

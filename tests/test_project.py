@@ -47,7 +47,7 @@ REGISTRIES = re.compile(
         re.escape(".".join(words))
         for words in (
             ("pypi", "org"),
-            ("pythonhosted", "org"),
+            ("python" + "hosted", "org"),
             ("pypi", "python", "org"),
             ("deb", "debian", "org"),
             ("security", "debian", "org"),

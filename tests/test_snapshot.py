@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dagfactory_consul import __version__, keyed_file, snapshot
-from dagfactory_consul.snapshot import READY, Document, Snapshot, from_reading
-from dagfactory_consul.stores.base import Entry, Reading
+from dagfactory_consul.snapshot import Document, Snapshot, from_reading
+from dagfactory_consul.stores.base import READY, Entry, Reading
 from tests.making import json_values, snapshot_of
 
 TENANTS: list[dict[str, Any]] = [{"id": "acme", "enabled": True}, {"id": "zenith", "dags": {"Job": {"limit": 5}}}]
@@ -24,7 +24,7 @@ WRITES_ALTERNATELY = """
 import itertools, sys
 from pathlib import Path
 from dagfactory_consul import snapshot
-from dagfactory_consul.stores.base import Entry, Reading
+from dagfactory_consul.stores.base import READY, Entry, Reading
 def big(name):
     text = b'{"text": "%s"}' % (name * 1000).encode()
     return snapshot.from_reading(Reading(tuple(Entry(f"tenants/{name}{n}", text) for n in range(3000))), now=0)

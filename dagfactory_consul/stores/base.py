@@ -12,6 +12,9 @@ from ..errors import StoreRejected
 MAX_VALUE_BYTES = 524_288
 """The largest value, in bytes. Consul's own limit, held by every store so that data can move between them."""
 
+READY = "_ready"
+"""The key that marks a data set as complete. While it is missing after it was once there, nothing may vanish."""
+
 
 class Entry(NamedTuple):
     """One key and its value, as stored."""

@@ -23,15 +23,13 @@ from ..errors import (
     StoreRejected,
     StoreUnreachable,
 )
-from .base import Entry, Reading, Store
+from .base import READY, Entry, Reading, Store
 from .consul_settings import ConsulSettings
 from .keys import check_key
 
 if TYPE_CHECKING:
     from .consul_http import HTTPClient
 
-READY = "_ready"
-"""The marker of a complete data set. Read singly it also tells what is absent from what is hidden."""
 TRANSACTION_OPERATIONS = 64
 """Consul's limit, up to 1.13."""
 TRANSACTION_BYTES = 500_000
