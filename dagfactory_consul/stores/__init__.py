@@ -21,6 +21,8 @@ SCHEMES = {
     "variable": "variables:VariableStore",
 }
 """URL scheme → `module:Class`, imported when it is first opened, so that nobody pays for another store's driver."""
+OBJECTS = "objects:ObjectStore"
+"""What opens every other scheme that fsspec knows: s3, gs, abfs, …"""
 
 
 def open_store(url: str | Sequence[str], *, prefix: str = "dagfactory/", timeout: float = 2.0) -> Store:
@@ -28,9 +30,11 @@ def open_store(url: str | Sequence[str], *, prefix: str = "dagfactory/", timeout
 
     Args:
         url: `consul://host:8500`, `consul+https://…`, `consul://?conn_id=…`, a path or `file:///folder`,
-            `variable://name`, `memory://name`; several of them, in a list or separated by commas, are a chain in
-            which the next one answers when the one before it cannot be reached.
-        prefix: under which the entries stand, with or without its trailing slash; a folder is its own prefix.
+            `variable://name`, `memory://name`, `s3://bucket/folder` or another one that fsspec knows; several of them,
+            in a list or separated by commas, are a chain in which the next one answers when the one before it cannot be
+            reached.
+        prefix: under which the entries stand, with or without its trailing slash; a folder is its own prefix, wherever
+            it is.
         timeout: seconds that one operation may take in all, its retries included.
 
     Raises:
@@ -50,12 +54,20 @@ def open_store(url: str | Sequence[str], *, prefix: str = "dagfactory/", timeout
 
 def _open_one(url: str, *, prefix: str, timeout: float) -> Store:
     parts = urlsplit(url if "://" in url else f"file://{quote(url)}")
-    if parts.scheme not in SCHEMES:
-        raise SettingsError(f"no store is of the kind {parts.scheme!r}{near_miss(parts.scheme, SCHEMES)}")
-    if "@" in parts.netloc:
+    where = SCHEMES.get(parts.scheme) or _of_objects(parts.scheme)
+    user, at, _ = parts.netloc.rpartition("@")
+    if at and (where != OBJECTS or ":" in user):  # before a bucket stands an Airflow connection's id
         raise SettingsError(
             f"a {parts.scheme}:// URL must not hold credentials: use CONSUL_HTTP_TOKEN_FILE or an Airflow connection"
         )
-    module, _, name = SCHEMES[parts.scheme].partition(":")
+    module, _, name = where.partition(":")
     store: Store = getattr(import_module(f".{module}", __name__), name).from_url(parts, prefix=prefix, timeout=timeout)
     return store
+
+
+def _of_objects(scheme: str) -> str:
+    from .filesystem import is_known  # imports fsspec, which an address of another kind does without
+
+    if not is_known(scheme):
+        raise SettingsError(f"no store is of the kind {scheme!r}{near_miss(scheme, {*SCHEMES, 's3', 'gs', 'abfs'})}")
+    return OBJECTS

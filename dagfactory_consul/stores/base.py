@@ -41,7 +41,8 @@ class Store(ABC):
     """A place that holds entries under one prefix.
 
     A backend holds only what is its own: caching, fallback and the last known good copy are written once, in
-    `client`. Every method may raise `StoreError`, and answers or raises within `timeout` seconds in total.
+    `client`. Every method may raise `StoreError`, and answers or raises within `timeout` seconds in total; one that is
+    about many entries (`get_many`, `put_many`), within that for each part that goes by itself.
     """
 
     url: str
@@ -63,12 +64,39 @@ class Store(ABC):
         """Read one entry; None means that it is known not to exist."""
         return next((entry for entry in self.read().entries if entry.key == key), None)
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Read several entries, each with its own time-out; those that do not exist are left out."""
+        found = {key: self.get(key) for key in keys}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    def keys(self) -> list[str]:
+        """List all keys, sorted, without reading their values where the store can do that. Raises as `read` does."""
+        return [entry.key for entry in self.read().entries]
+
     def put(self, key: str, value: bytes) -> None:
         """Write one entry, atomically. Raises StoreRejected where the store is read-only or the value too large."""
         self.put_many([(key, value)])
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write several entries; each one is atomic, and as many of them together as the store can."""
+        raise StoreRejected("cannot be written through this package", store=self.url)
+
+    def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
+        """Write one entry if it is still the expected one.
+
+        Args:
+            key: the entry's.
+            value: what it is to be.
+            expected: as this store has given it; None for an entry that does not exist.
+
+        Returns:
+            whether it was written; False where the entry is another by now.
+
+        Raises:
+            StoreUnreachable, StoreLeaderless: the answer was lost, and the write may have been done or not, or be done
+                yet: read again, and go by what is there.
+            StoreRejected: the store is read-only, or the value too large.
+        """
         raise StoreRejected("cannot be written through this package", store=self.url)
 
     def delete(self, key: str) -> None:

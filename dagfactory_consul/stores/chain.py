@@ -45,8 +45,20 @@ class ChainStore(Store):
     def get(self, key: str) -> Entry | None:
         return self._first(lambda store: store.get(key))[1]
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Read all of them from the first store that can be reached."""
+        wanted = list(keys)
+        return self._first(lambda store: store.get_many(wanted))[1]
+
+    def keys(self) -> list[str]:
+        return self._first(lambda store: store.keys())[1]
+
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         self.stores[0].put_many(items)
+
+    def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
+        """Swap in the first store; what another one gave, while the first was away, is not what the first one has."""
+        return self.stores[0].swap(key, value, expected)
 
     def delete(self, key: str) -> None:
         self.stores[0].delete(key)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import operator
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult
 
 from ..errors import (
@@ -24,11 +21,14 @@ from ..errors import (
     StoreUnreachable,
 )
 from .base import READY, Entry, Reading, Store
+from .consul_answer import Answer, decode_keys, decode_rows
 from .consul_settings import ConsulSettings
 from .keys import check_key
 
 if TYPE_CHECKING:
     from .consul_http import HTTPClient
+
+T = TypeVar("T")
 
 TRANSACTION_OPERATIONS = 64
 """Consul's limit, up to 1.13."""
@@ -36,36 +36,6 @@ TRANSACTION_BYTES = 500_000
 """What one transaction's request may hold: Consul's limit is 524,288, of the request and not of the values."""
 DIAGNOSIS = 0.15
 """The share of an operation's time that is kept for asking why there was no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What a read of the key/value store was answered."""
-
-    found: bool
-    """False for 404."""
-    body: bytes
-    headers: Mapping[str, str]
-
-    @classmethod
-    def of(cls, response: Any) -> _Answer:
-        """Take over py-consul's response."""
-        return cls(response.code != 404, response.body, response.headers)
-
-    @property
-    def seconds_behind(self) -> float:
-        """How long ago the server that answered had heard from the leader; 0 from the leader itself."""
-        text = self.headers.get("X-Consul-LastContact", "0")
-        return int(text) / 1000 if text.isdecimal() else float("inf")
-
-    @property
-    def has_leader(self) -> bool:
-        """Whether the server that answered knows who leads."""
-        return self.headers.get("X-Consul-KnownLeader", "true").lower() != "false"
-
-    def is_filtered(self) -> bool:
-        """Whether Consul says that the token was not shown everything; not before 1.11."""
-        return self.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"
 
 
 class ConsulStore(Store):
@@ -111,15 +81,19 @@ class ConsulStore(Store):
 
     def read(self) -> Reading:
         with self._operation() as deadline:
-            answer = self._fetch(self.prefix, {"recurse": "1"}, deadline)
-            if not answer.found or answer.body.strip() == b"[]":
-                answer = self._confirm_absent(deadline)
+            answer = self._whole({"recurse": "1"}, deadline)
             entries = self._entries(answer)
-            if answer.is_filtered():
-                raise self._filtered("Consul says so")
             if answer.found and not any(entry.key == READY for entry in entries):
                 self._confirm_visible(deadline)
         return Reading(tuple(entries), mark=self._mark(answer), source=self.url)
+
+    def keys(self) -> list[str]:
+        with self._operation() as deadline:
+            answer = self._whole({"keys": "1"}, deadline)
+            keys = self._names(answer)
+            if answer.found and READY not in keys:
+                self._confirm_visible(deadline)
+        return keys
 
     def probe(self) -> str | None:
         """Return the prefix's index, which every change under it moves, a delete too. It costs the same at any size."""
@@ -129,30 +103,39 @@ class ConsulStore(Store):
     def get(self, key: str) -> Entry | None:
         check_key(key, store=self.url)
         with self._operation() as deadline:
-            return next(iter(self._entries(self._fetch(self.prefix + key, {}, deadline))), None)
+            answer = self._fetch(self.prefix + key, {}, deadline)
+            if not answer.found:
+                # A server's own copy may lack what has just been written through another one.
+                answer = self._fetch(self.prefix + key, {}, deadline, consistent=True)
+            return next(iter(self._entries(answer)), None)
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
-        """Write in transactions, as few as Consul's limits allow; a value too large for one goes by itself."""
+        """Write in transactions, as few as Consul's limits allow; a value too large for one goes by itself.
+
+        Each has its own time-out: some thousand entries, as a first publication has, take longer than one.
+        """
         wanted = list(items)
         for key, value in wanted:
             check_key(key, store=self.url)
             self.check_size(key, value)
+        for batch in self._batches(wanted):
+            with self._operation() as deadline:
+                self._write(batch, deadline)
+
+    def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
+        """Write with Consul's own compare-and-set, which goes by the entry's index. It is sent once, never again."""
+        check_key(key, store=self.url)
+        self.check_size(key, value)
+        if expected is not None and expected.index < 1:  # another store's: to Consul 0 would mean "is not there"
+            return False
+        cas = {"cas": str(expected.index if expected else 0)}
         with self._operation() as deadline:
-            for batch in self._batches(wanted):
-                if len(batch) == 1:
-                    key, value = batch[0]
-                    self._http.put(_status, self._path(key), data=value, deadline=deadline)
-                    continue
-                operations = [
-                    {"KV": {"Verb": "set", "Key": self.prefix + key, "Value": base64.b64encode(value).decode("ascii")}}
-                    for key, value in batch
-                ]
-                self._http.put(_status, "/v1/txn", data=json.dumps(operations), deadline=deadline)
+            return self._http.put(self._said, self._path(key), params=cas, data=value, deadline=deadline) == "true"
 
     def delete(self, key: str) -> None:
         check_key(key, store=self.url)
         with self._operation() as deadline:
-            self._http.delete(_status, self._path(key), deadline=deadline)
+            self._http.delete(self._said, self._path(key), deadline=deadline)
 
     def beside(self, name: str) -> ConsulStore:
         prefix = f"{self.prefix.rstrip('/')}-{name}/"
@@ -163,7 +146,20 @@ class ConsulStore(Store):
             self._client.close()
         self._client = None
 
-    def _fetch(self, key: str, params: dict[str, str], deadline: float, *, consistent: bool = False) -> _Answer:
+    def _whole(self, params: dict[str, str], deadline: float) -> Answer:
+        """Ask for all that is under the prefix; an answer that is empty, or said to be a part, is not taken as it is.
+
+        Raises:
+            StoreFiltered: Consul says that access rules hide a part.
+        """
+        answer = self._fetch(self.prefix, params, deadline)
+        if not answer.found or answer.body.strip() == b"[]":
+            answer = self._confirm_absent(params, deadline)
+        if answer.is_filtered():
+            raise self._filtered("Consul says so")
+        return answer
+
+    def _fetch(self, key: str, params: dict[str, str], deadline: float, *, consistent: bool = False) -> Answer:
         """Read from a copy that is fresh enough, else from the leader.
 
         Raises:
@@ -182,11 +178,11 @@ class ConsulStore(Store):
                 )
         return self._ask(key, {**params, "consistent": "1"}, deadline)
 
-    def _ask(self, key: str, params: dict[str, str], deadline: float) -> _Answer:
+    def _ask(self, key: str, params: dict[str, str], deadline: float) -> Answer:
         path = f"/v1/kv/{key}"
-        return self._http.get(_Answer.of, path, params=list(params.items()), raw=True, deadline=deadline)
+        return self._http.get(Answer.of, path, params=list(params.items()), raw=True, deadline=deadline)
 
-    def _confirm_absent(self, deadline: float) -> _Answer:
+    def _confirm_absent(self, params: dict[str, str], deadline: float) -> Answer:
         """Ask again after a 404, which stands for an empty prefix and for one that the token may not see.
 
         Only the read of a single key is refused with 403, whether the key exists or not.
@@ -195,7 +191,7 @@ class ConsulStore(Store):
             marker = self._ask(self.prefix + READY, {"consistent": "1"}, deadline)
         except StoreDenied as exc:
             raise StoreDenied(f"{self._wanted()}: its {READY} may not be read", store=self.url) from exc
-        answer = self._fetch(self.prefix, {"recurse": "1"}, deadline, consistent=True)
+        answer = self._fetch(self.prefix, params, deadline, consistent=True)
         if marker.found and not answer.found:
             raise StoreUnreachable(f"contradicts itself: {READY} exists, and nothing is there", store=self.url)
         return answer
@@ -213,28 +209,49 @@ class ConsulStore(Store):
     def _wanted(self) -> str:
         return f'the token must have `key_prefix "{self.prefix}" {{ policy = "read" }}`'
 
-    def _mark(self, answer: _Answer) -> str:
+    def _mark(self, answer: Answer) -> str:
         index = answer.headers.get("X-Consul-Index", "")
         if not index.isdecimal():
             raise StoreUnreachable("sent no X-Consul-Index: is it a Consul?", store=self.url)
         # An emptied prefix keeps its index where a token has lost its rights: that must be looked at.
         return index if answer.found else f"{index}:absent"
 
-    def _entries(self, answer: _Answer) -> list[Entry]:
-        """Read Consul's list; keys that end in a slash are folders, which its UI makes, and hold nothing."""
+    def _entries(self, answer: Answer) -> list[Entry]:
+        """Read Consul's list."""
         if not answer.found:
             return []
+        rows = self._decoded(decode_rows, answer)
+        # Sorted, so that what stands between two keys of this prefix is of this prefix too.
+        self._check_prefix(row.Key for row in (*rows[:1], *rows[-1:]))
         skip = len(self.prefix)
+        return [Entry(row.Key[skip:], row.Value or b"", row.ModifyIndex) for row in rows]
+
+    def _names(self, answer: Answer) -> list[str]:
+        """Read Consul's list of keys alone, as `_entries` reads the one with their values."""
+        if not answer.found:
+            return []
+        names = self._decoded(decode_keys, answer)
+        self._check_prefix((*names[:1], *names[-1:]))
+        skip = len(self.prefix)
+        return [name[skip:] for name in names]
+
+    def _decoded(self, decode: Callable[[bytes], list[T]], answer: Answer) -> list[T]:
         try:
-            rows = [row for row in _rows().decode(answer.body) if not row.Key.endswith("/")]
+            return decode(answer.body)
         except ValueError as exc:
             # A gateway's page, or half an answer that ended well: another one may be whole.
             raise StoreUnreachable(f"sent what is not Consul's JSON ({exc!r})", store=self.url) from exc
-        rows.sort(key=_key)
-        # Sorted, so that what stands between two keys of this prefix is of this prefix too.
-        if not all(row.Key.startswith(self.prefix) for row in (*rows[:1], *rows[-1:])):
+
+    def _check_prefix(self, names: Iterable[str]) -> None:
+        if not all(name.startswith(self.prefix) for name in names):
             raise StoreUnreachable(f"sent keys that are not under {self.prefix}", store=self.url)
-        return [Entry(row.Key[skip:], row.Value or b"", row.ModifyIndex) for row in rows]
+
+    def _said(self, answer: Any) -> str:
+        """Return what Consul says to a write: the transport has raised what was refused, save for 404."""
+        text: str = answer.body.strip()
+        if answer.code == 404 or not (text in {"true", "false"} or text.startswith("{")):
+            raise StoreUnreachable("does not answer a write as Consul does: is the address right?", store=self.url)
+        return text
 
     def _batches(self, items: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
         """Split what is to be written into transactions that Consul takes."""
@@ -250,6 +267,17 @@ class ConsulStore(Store):
             size += length
         if batch:
             yield batch
+
+    def _write(self, batch: list[tuple[str, bytes]], deadline: float) -> None:
+        if len(batch) == 1:
+            key, value = batch[0]
+            self._http.put(self._said, self._path(key), data=value, deadline=deadline)
+            return
+        operations = [
+            {"KV": {"Verb": "set", "Key": self.prefix + key, "Value": base64.b64encode(value).decode("ascii")}}
+            for key, value in batch
+        ]
+        self._http.put(self._said, "/v1/txn", data=json.dumps(operations), deadline=deadline)
 
     def _path(self, key: str) -> str:
         return f"/v1/kv/{self.prefix}{key}"
@@ -297,19 +325,3 @@ def _client(settings: ConsulSettings, *, shown: str, timeout: float, clock: Call
     from .consul_http import Consul, HTTPClient  # the drivers take a third of a second to import
 
     return Consul(HTTPClient(settings, shown=shown, timeout=timeout, clock=clock)).http
-
-
-_key = operator.attrgetter("Key")
-
-
-@functools.cache
-def _rows() -> Any:
-    """Return the decoder of Consul's list, which undoes the base64 as it goes, in a fifth of the time json takes."""
-    import msgspec
-
-    row = msgspec.defstruct("Row", [("Key", str), ("ModifyIndex", int), ("Value", bytes | None)])
-    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
-
-
-def _status(answer: Any) -> None:
-    """Take a write's answer: the transport has raised what was refused."""

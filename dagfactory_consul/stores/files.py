@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
-import tempfile
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +17,16 @@ from urllib.parse import SplitResult, unquote
 from ..errors import SettingsError, StoreDenied, StoreRejected, StoreUnreachable
 from .base import Entry, Reading, Store
 from .keys import check_key
+from .replacing import replace_file
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """The endings that are no part of a key; a file with another ending, or none, is its own key."""
 LEFT_BEHIND = ("~", ".bak", ".orig", ".rej", ".swp", ".swo", ".tmp")
 """The endings of what editors and interrupted writers leave behind."""
-MODE = 0o644
+LOCK = ".lock"
+"""The file that one swap at a time holds locked; hidden, so no entry."""
+LOCK_SECONDS = 2.0
+"""How long a swap waits for another one, which takes some milliseconds."""
 
 
 class _File(NamedTuple):
@@ -39,11 +45,18 @@ class FileStore(Store):
     whoever may write into the folder decides what it holds, and a mounted ConfigMap consists of them. A missing folder
     is an unreachable store, as a volume that is not mounted: it never means that there are no entries.
 
+    A place beside another one is made by its first write: until then it is empty, as long as the other one is there.
+
     An entry's index is its file's time of modification, in nanoseconds.
+
+    Args:
+        folder: where the files are.
+        origin: the folder beside which this one stands; None for one that must exist.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, origin: Path | None = None) -> None:
         self.folder = Path(folder).expanduser().absolute()
+        self.origin = origin
         self.url = f"file://{self.folder}"
 
     @classmethod
@@ -75,9 +88,12 @@ class FileStore(Store):
     def get(self, key: str) -> Entry | None:
         check_key(key, store=self.url)
         with self._readable():
-            self._require_folder()
-            file = self._only(key, [file for path in self._places(key) if (file := self._look(path, key)) is not None])
+            file = self._present(key) if self._is_there() else None
             return Entry(key, Path(file.path).read_bytes(), file.mtime_ns) if file else None
+
+    def keys(self) -> list[str]:
+        with self._readable():
+            return [file.key for file in self._files()]
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write each entry into its file, or a new one named by its content, whole or not at all."""
@@ -87,8 +103,19 @@ class FileStore(Store):
             self.check_size(key, value)
         with self._readable():
             for key, value in wanted:
-                present = self._only(key, [file for path in self._places(key) if (file := self._look(path, key))])
-                self._replace(Path(present.path) if present else self._new(key, value), value)
+                present = self._present(key)
+                replace_file(Path(present.path) if present else self._new(key, value), value)
+
+    def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
+        """Write if the file holds what was expected. It excludes other swaps; a plain write between is not seen."""
+        self._check_writable(key)
+        self.check_size(key, value)
+        with self._readable(), self._locked():
+            present = self.get(key)
+            if (present and present.value) != (expected and expected.value):
+                return False
+            self.put(key, value)
+            return True
 
     def delete(self, key: str) -> None:
         self._check_writable(key)
@@ -97,7 +124,7 @@ class FileStore(Store):
                 path.unlink(missing_ok=True)
 
     def beside(self, name: str) -> FileStore:
-        return FileStore(self.folder.with_name(f"{self.folder.name}-{name}"))
+        return FileStore(self.folder.with_name(f"{self.folder.name}-{name}"), origin=self.origin or self.folder)
 
     def _files(self) -> list[_File]:
         """List the entries' files, sorted by key.
@@ -105,7 +132,8 @@ class FileStore(Store):
         Raises:
             StoreRejected: two files stand for one key.
         """
-        self._require_folder()
+        if not self._is_there():
+            return []
         found: dict[str, _File] = {}
         for file in self._walk(str(self.folder), "", seen=frozenset()):
             self._only(file.key, [each for each in (found.get(file.key), file) if each])
@@ -136,6 +164,10 @@ class FileStore(Store):
             raise StoreRejected(f"{names} both stand for {key}: remove one of them", store=self.url)
         return files[0] if files else None
 
+    def _present(self, key: str) -> _File | None:
+        """Return the file of a key."""
+        return self._only(key, [file for path in self._places(key) if (file := self._look(path, key)) is not None])
+
     def _places(self, key: str) -> list[Path]:
         """Return where an entry may be."""
         return [self.folder / f"{key}{suffix}" for suffix in ("", *SUFFIXES) if _key(key + suffix) == key]
@@ -153,23 +185,6 @@ class FileStore(Store):
             return self.folder / key
         return self.folder / (f"{key}.json" if value.lstrip()[:1] in {b"{", b"["} else f"{key}.yaml")
 
-    def _replace(self, path: Path, value: bytes) -> None:
-        """Put a file in the place of another in one step: a reader, and a crash, find the old or the new one."""
-        path = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(value)
-                file.flush()
-                os.fchmod(handle, MODE)
-                os.fsync(handle)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync(path.parent)
-
     def _check_writable(self, key: str) -> None:
         """Refuse what would not be read again: hidden names, backups, and endings that would be taken off."""
         check_key(key, store=self.url)
@@ -179,10 +194,40 @@ class FileStore(Store):
         if _key(key) != key:
             raise StoreRejected(f"{key!r} cannot be a key: write it without its ending, {_key(key)!r}", store=self.url)
 
-    def _require_folder(self) -> None:
-        if not self.folder.is_dir():
-            what = "is no folder" if self.folder.exists() else "does not exist"
-            raise StoreUnreachable(f"the folder {what}: is it mounted?", store=self.url)
+    def _is_there(self) -> bool:
+        """Return whether the folder exists; False for a place beside that nothing has been written to yet.
+
+        Raises:
+            StoreUnreachable: it should exist.
+        """
+        if self.folder.is_dir():
+            return True
+        if self.folder.exists():
+            raise StoreUnreachable("the folder is no folder: is it mounted?", store=self.url)
+        if self.origin is None or not self.origin.is_dir():
+            raise StoreUnreachable("the folder does not exist: is it mounted?", store=self.url)
+        return False
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of this folder, which ends with this process at the latest."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        end = time.monotonic() + LOCK_SECONDS
+        pause = threading.Event()
+        with (self.folder / LOCK).open("ab") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= end:
+                        message = f"{LOCK} has been locked by another process for {LOCK_SECONDS:g} s"
+                        raise StoreUnreachable(message, store=self.url) from None
+                pause.wait(0.005)
+            try:
+                yield
+            finally:  # to close the file is not enough where a fork has it open too
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -209,12 +254,3 @@ def _digest(files: list[_File]) -> str:
         # The path, not the key: a file that is renamed from .json to .yaml is read differently.
         known.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode())
     return known.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Have the system write a folder's list of names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

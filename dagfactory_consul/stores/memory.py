@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,6 +20,8 @@ class _Place:
     entries: dict[str, Entry] = field(default_factory=dict)
     changes: int = 0
     """How many writes and deletes there have been: never used twice, as the entries' own indexes would be."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while something is written, or all is read."""
 
 
 class MemoryStore(Store):
@@ -40,8 +43,9 @@ class MemoryStore(Store):
 
     def read(self) -> Reading:
         self._fail_if_told()
-        entries = self._place.entries
-        return Reading(tuple(entries[key] for key in sorted(entries)), mark=self.probe(), source=self.url)
+        with self._place.lock:
+            entries = tuple(sorted(self._place.entries.values()))
+            return Reading(entries, mark=str(self._place.changes), source=self.url)
 
     def probe(self) -> str | None:
         self._fail_if_told()
@@ -58,18 +62,33 @@ class MemoryStore(Store):
         for key, value in wanted:
             check_key(key, store=self.url)
             self.check_size(key, value)
-        for key, value in wanted:
-            self._place.changes += 1
-            self._place.entries[key] = Entry(key, value, self._place.changes)
+        with self._place.lock:
+            for key, value in wanted:
+                self._write(key, value)
+
+    def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
+        self._fail_if_told()
+        check_key(key, store=self.url)
+        self.check_size(key, value)
+        with self._place.lock:
+            if self._place.entries.get(key) != expected:
+                return False
+            self._write(key, value)
+            return True
 
     def delete(self, key: str) -> None:
         self._fail_if_told()
         check_key(key, store=self.url)
-        if self._place.entries.pop(key, None) is not None:
-            self._place.changes += 1
+        with self._place.lock:
+            if self._place.entries.pop(key, None) is not None:
+                self._place.changes += 1
 
     def beside(self, name: str) -> MemoryStore:
         return MemoryStore(self.name, prefix=f"{self.prefix.rstrip('/')}-{name}/")
+
+    def _write(self, key: str, value: bytes) -> None:
+        self._place.changes += 1
+        self._place.entries[key] = Entry(key, value, self._place.changes)
 
     def _fail_if_told(self) -> None:
         if self.failure is not None:

@@ -37,6 +37,8 @@ def test_next_answers(stores: tuple[MemoryStore, MemoryStore], kind: type[StoreE
     assert (reading.entries[0].value, reading.source) == (b"2", stores[1].url)
     assert entry is not None
     assert entry.value == b"2"
+    assert chain.get_many(iter(["tenants/acme"])) == {"tenants/acme": entry}
+    assert chain.keys() == ["tenants/acme"]
 
 
 @pytest.mark.parametrize("kind", [StoreDenied, StoreFiltered, StoreRejected])
@@ -44,7 +46,8 @@ def test_faults_are_loud(stores: tuple[MemoryStore, MemoryStore], kind: type[Sto
     """A store that denies, filters or refuses is a fault to be seen: the next one is not asked."""
     stores[0].failure = kind("no", store="first")
     chain = ChainStore(stores)
-    for act in (chain.read, chain.probe, lambda: chain.get("tenants/acme")):
+    gets = lambda: chain.get("tenants/acme"), lambda: chain.get_many(["tenants/acme"])
+    for act in (chain.read, chain.probe, chain.keys, *gets):
         with pytest.raises(kind, match="no"):
             act()
 
@@ -77,7 +80,7 @@ def test_nobody_answers(stores: tuple[MemoryStore, MemoryStore]) -> None:
 
 
 def test_writes_go_to_the_first(stores: tuple[MemoryStore, MemoryStore]) -> None:
-    """Writes go to the first store alone, and fail where it fails."""
+    """Writes go to the first store alone, and fail where it fails: a swap, too, which knows what others gave."""
     chain = ChainStore(stores)
     chain.put("flags/x", b"true")
     chain.delete("tenants/acme")
@@ -85,6 +88,10 @@ def test_writes_go_to_the_first(stores: tuple[MemoryStore, MemoryStore]) -> None
     stores[0].failure = StoreUnreachable("away", store="first")
     with pytest.raises(StoreUnreachable):
         chain.put("flags/y", b"true")
+    of_another = chain.get("tenants/acme")
+    stores[0].failure = None
+    stores[0].put("tenants/acme", b"2")
+    assert not chain.swap("tenants/acme", b"3", of_another)
     assert [entry.key for entry in stores[1].read().entries] == ["tenants/acme"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import logging
 import os
 import random
@@ -28,7 +29,7 @@ from dagfactory_consul.errors import (
     StoreRejected,
     StoreUnreachable,
 )
-from dagfactory_consul.stores import open_store
+from dagfactory_consul.stores import Entry, open_store
 from dagfactory_consul.stores.consul import ConsulStore
 from dagfactory_consul.stores.consul_http import Consul, HTTPClient, Retry
 from dagfactory_consul.stores.consul_settings import ConsulSettings, Secret
@@ -42,9 +43,10 @@ from .conftest import OpenConsul
 # --- what is in Consul, and how it is read -------------------------------------------------------------------------
 
 
-def put_raw(agent: ConsulAgent, key: str, value: bytes = b"") -> None:
+def put_raw(agent: ConsulAgent | tuple[str, int], key: str, value: bytes = b"") -> None:
     """Write as others do: the UI, `consul kv put`."""
-    httpx.put(f"http://{agent.address}/v1/kv/{key}", content=value).raise_for_status()
+    host, port = agent if isinstance(agent, tuple) else ("127.0.0.1", agent.port)
+    httpx.put(f"http://{host}:{port}/v1/kv/{key}", content=value).raise_for_status()
 
 
 def test_folders_and_empty_values(consul_agent: ConsulAgent, direct: ConsulStore) -> None:
@@ -86,6 +88,27 @@ def test_unrelated_writes_do_not_move_the_mark(direct: ConsulStore, consul_agent
     put_raw(consul_agent, "elsewhere/" + direct.prefix, b"1")
     direct.put("tenants/acme", b"{}")
     assert direct.probe() == mark == direct.read().mark
+
+
+def test_keys_without_a_marker(direct: ConsulStore, open_consul: OpenConsul, proxy: Proxy) -> None:
+    """Keys are listed without their values, folders and siblings; where no marker is, one request asks for it."""
+    direct.put_many([("tenants/acme", b"x" * 1000), ("a b?/\u00e9", b"1")])
+    for key in (direct.prefix + "folder/", direct.prefix.rstrip("/") + "-history/v1"):
+        put_raw(proxy.target, key)
+    assert open_consul(proxy.port).keys() == ["a b?/\u00e9", "tenants/acme"]
+    lines = [exchange.line for exchange in proxy.exchanges]
+    assert lines == [f"GET /v1/kv/{direct.prefix}?keys=1&stale=1", f"GET /v1/kv/{direct.prefix}_ready?stale=1"]
+
+
+def test_swap_goes_by_the_index(direct: ConsulStore) -> None:
+    """An entry that was changed and changed back is another one; one that Consul has not given is never there."""
+    direct.put("head", b"1")
+    read = direct.get("head")
+    direct.put("head", b"2")
+    direct.put("head", b"1")
+    assert not direct.swap("head", b"3", read)
+    assert not direct.swap("new", b"3", Entry("new", b"1"))
+    assert direct.keys() == ["head"]
 
 
 def test_large_values_travel_with_small_ones(direct: ConsulStore, consul_agent: ConsulAgent) -> None:
@@ -152,8 +175,10 @@ def test_token_that_may_read(with_rules: WithRules, guarded: ConsulStore) -> Non
 @pytest.mark.parametrize("rules", ['key_prefix "other/" { policy = "read" }', 'key_prefix "%" { policy = "deny" }'])
 def test_token_that_may_read_nothing(with_rules: WithRules, rules: str) -> None:
     """Consul answers 404 to a token without rights: that is a denied store, never an empty one."""
-    with pytest.raises(StoreDenied, match=r"key_prefix .* \{ policy = "):
-        with_rules(rules).read()
+    store = with_rules(rules)
+    for act in (store.read, store.keys):
+        with pytest.raises(StoreDenied, match=r"key_prefix .* \{ policy = "):
+            act()
 
 
 @pytest.mark.usefixtures("guarded")
@@ -172,22 +197,25 @@ def test_unknown_token(consul_with_acls: ConsulAgent, open_consul: OpenConsul) -
 
 def test_token_that_may_read_a_part(with_rules: WithRules) -> None:
     """Consul hides what a token may not see without a word: that is a filtered store, never a shorter list."""
-    with pytest.raises(StoreFiltered, match="access rules hide a part"):
-        with_rules('key_prefix "%tenants/" { policy = "read" }').read()
+    store = with_rules('key_prefix "%tenants/" { policy = "read" }')
+    for act in (store.read, store.keys):
+        with pytest.raises(StoreFiltered, match="access rules hide a part"):
+            act()
 
 
 def test_missing_marker_is_no_denial(with_rules: WithRules, guarded: ConsulStore) -> None:
     """Where the marker does not exist, and might be read, nothing is hidden."""
     guarded.delete("_ready")
     store = with_rules('key_prefix "%" { policy = "read" }')
-    assert [entry.key for entry in store.read().entries] == ["flags/x", "tenants/acme"]
+    assert [entry.key for entry in store.read().entries] == store.keys() == ["flags/x", "tenants/acme"]
 
 
 def test_empty_prefix_is_no_denial(with_rules: WithRules, guarded: ConsulStore) -> None:
     """A prefix that the token may read, and that is empty, is empty."""
     for entry in guarded.read().entries:
         guarded.delete(entry.key)
-    assert with_rules('key_prefix "%" { policy = "read" }').read().entries == ()
+    store = with_rules('key_prefix "%" { policy = "read" }')
+    assert (store.read().entries, store.keys()) == ((), [])
 
 
 def test_single_key_that_may_not_be_read(with_rules: WithRules) -> None:
@@ -202,10 +230,12 @@ def test_token_that_may_not_write(with_rules: WithRules, guarded: ConsulStore) -
     """A write without the right is denied, alone or in a transaction, and changes nothing."""
     store = with_rules('key_prefix "%" { policy = "read" }')
     before = guarded.read()
-    writes: list[Callable[[], None]] = [
+    writes: list[Callable[[], object]] = [
         lambda: store.put("tenants/acme", b"1"),
         lambda: store.put_many([("tenants/acme", b"1"), ("tenants/new", b"1")]),
         lambda: store.delete("tenants/acme"),
+        lambda: store.swap("tenants/acme", b"1", store.get("tenants/acme")),
+        lambda: store.swap("tenants/new", b"1", None),
     ]
     for write in writes:
         with pytest.raises(StoreDenied):
@@ -285,7 +315,8 @@ def test_token_is_nowhere(
         shown = [repr(store), store.url, repr(store.settings), repr(store.beside("x"))]
         for behaviour in (bad.passes, bad.hangs, bad.cuts(50), bad.answers(500), bad.answers(400), bad.with_body(b"<")):
             proxy.behaviour = behaviour
-            for act in (store.read, store.probe, lambda: store.get("x"), lambda: store.put("x", b"1")):
+            acts = store.read, store.probe, store.keys, lambda: store.get("x"), lambda: store.put("x", b"1")
+            for act in (*acts, lambda: store.swap("x", b"1", None)):
                 _collect(act, shown)
         proxy.refuse()
         _collect(store.read, shown)
@@ -414,6 +445,44 @@ def test_killed_and_restarted(consul_program: Path) -> None:
         agent.start()
         assert store.read() == before
         store.close()
+
+
+def test_connection_that_was_closed_meanwhile(consul_program: Path) -> None:
+    """A held connection that its server has closed is made anew before it is used: a swap, sent once, succeeds."""
+    with ConsulAgent(consul_program) as agent:
+        store = ConsulStore(ConsulSettings(port=agent.port))
+        assert store.swap("head", b"1", None)
+        head = store.get("head")
+        agent.restart()
+        assert store.swap("head", b"2", head)
+        store.close()
+
+
+def test_nothing_grows(direct: ConsulStore, proxy: Proxy, open_consul: OpenConsul) -> None:
+    """However often a store is asked, and its connection closed, it holds one connection, and no more memory."""
+    through = open_consul(proxy.port)  # which closes each connection after its answer
+    through.probe()
+    files = _open_files()
+    for _ in range(100):
+        through.probe()
+    assert _open_files() <= files + 1
+    direct.put("head", b"1")
+    before = _objects_after(direct, 10)
+    assert _objects_after(direct, 500) < before + 100
+
+
+def _objects_after(store: ConsulStore, count: int) -> int:
+    """Return how many objects Python holds when a store has been asked that often."""
+    for _ in range(count):
+        store.probe()
+        store.get("head")
+        store.get("none")
+    gc.collect()
+    return len(gc.get_objects())
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

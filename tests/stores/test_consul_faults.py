@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -213,6 +214,78 @@ def test_list_without_rows(store: ConsulStore, proxy: Proxy, filled: Reading) ->
     """A list without rows, which Consul does not send, is no more believed than a 404."""
     proxy.behaviour = bad.when(is_stale, bad.with_body(b"[]"))
     assert store.read().entries == filled.entries
+
+
+@pytest.mark.parametrize("body", [b'["of-another/x"]', b'["', b"<html>", b"[1]", b'[{"Key": "x"}]', b"null"])
+def test_lists_of_keys_that_are_none(store: ConsulStore, proxy: Proxy, body: bytes) -> None:
+    """What is not a whole list of this prefix's keys is an unreachable store, never a shorter list."""
+    proxy.behaviour = bad.with_body(body)
+    with pytest.raises(StoreUnreachable):
+        store.keys()
+
+
+def test_blank_list_of_keys_is_asked_again(store: ConsulStore, proxy: Proxy, filled: Reading) -> None:
+    """An empty list of keys is believed only when the leader says the same, and never while the marker is there."""
+    proxy.behaviour = bad.when(is_stale, bad.answers(404, X_Consul_Index="5"))
+    assert store.keys() == [entry.key for entry in filled.entries]
+    proxy.behaviour = bad.when(lambda line: "keys" in line, bad.answers(404, X_Consul_Index="5"))
+    with pytest.raises(StoreUnreachable, match="contradicts itself"):
+        store.keys()
+
+
+def test_keys_that_consul_admits_to_hide(store: ConsulStore, proxy: Proxy) -> None:
+    """Where Consul says that it has filtered its list of keys, there is no list."""
+    proxy.behaviour = bad.with_headers(X_Consul_Results_Filtered_By_ACLs="true")
+    with pytest.raises(StoreFiltered, match="Consul says so"):
+        store.keys()
+
+
+def test_key_that_a_copy_lacks(store: ConsulStore, proxy: Proxy) -> None:
+    """A key that is not in a server's own copy is asked of the leader: it may have been written a moment ago."""
+    proxy.behaviour = bad.when(is_stale, bad.answers(404, X_Consul_Index="5"))
+    entry = store.get("tenants/acme")
+    assert entry is not None
+    assert entry.value == b'{"enabled":true}'
+
+
+@pytest.mark.parametrize("behaviour", [bad.cuts(0), bad.cuts(40), bad.with_body(b"<html>")])
+def test_swap_whose_answer_is_lost(store: ConsulStore, direct: ConsulStore, proxy: Proxy, behaviour: Behaviour) -> None:
+    """A swap whose answer does not come is an unreachable store, though it may be done; it is not sent again."""
+    proxy.behaviour = bad.when(lambda line: line.startswith("PUT"), behaviour)
+    with pytest.raises(StoreUnreachable):
+        store.swap("head", b"1", None)
+    assert sum(exchange.line.startswith("PUT") for exchange in proxy.exchanges) == 1
+    head = direct.get("head")
+    assert head is not None
+    assert head.value == b"1"
+
+
+def test_many_writes_to_a_slow_server(store: ConsulStore, direct: ConsulStore, proxy: Proxy) -> None:
+    """Each transaction has the whole time-out: that many take longer than one is no failure."""
+
+    def slow(exchange: bad.Exchange) -> Iterator[bytes]:
+        exchange.wait(TIMEOUT / 3)
+        yield exchange.forward()
+
+    proxy.behaviour = slow
+    start = time.monotonic()
+    store.put_many([(f"blobs/{number}", b"x") for number in range(64 * 4)])
+    assert time.monotonic() - start > TIMEOUT
+    assert len(direct.keys()) == 64 * 4 + 3
+
+
+def test_write_that_nobody_takes(store: ConsulStore, proxy: Proxy) -> None:
+    """A gateway that knows no such path answers 404, to a write too: it is not written, and says so."""
+    proxy.behaviour = bad.answers(404, "no such route")
+    acts: list[Callable[[], object]] = [
+        lambda: store.put("x", b"1"),
+        lambda: store.put_many([("x", b"1"), ("y", b"1")]),
+        lambda: store.swap("x", b"1", None),
+        lambda: store.delete("x"),
+    ]
+    for act in acts:
+        with pytest.raises(StoreUnreachable, match="is the address right"):
+            act()
 
 
 def test_contradiction(store: ConsulStore, proxy: Proxy) -> None:

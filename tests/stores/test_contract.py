@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from dagfactory_consul.stores import Store, open_store
 from dagfactory_consul.stores.base import MAX_VALUE_BYTES
 from dagfactory_consul.stores.chain import ChainStore
 from dagfactory_consul.stores.memory import MemoryStore
+from dagfactory_consul.stores.objects import ObjectStore
 from demo.consul import ConsulAgent
 
-WRITABLE = ["memory", "files", "consul", "chain", "fallback"]
+WRITABLE = ["memory", "files", "consul", "chain", "fallback", "objects", "objects on disk"]
+ATOMIC = ["memory", "files", "consul", "chain", "fallback"]
+"""Those whose swaps exclude each other."""
 ENTRIES = {
     "_ready": b"true",
     "defaults": b'{"retries":2}',
@@ -42,6 +46,10 @@ def _open(request: pytest.FixtureRequest, kind: str, tmp_path: Path, consul_pref
     if kind == "files":
         (tmp_path / "config").mkdir()
         return open_store(str(tmp_path / "config"))
+    if kind == "objects":
+        return ObjectStore(f"memory://bucket/{consul_prefix}")  # fsspec's memory, as open_store's is our own
+    if kind == "objects on disk":
+        return open_store(f"local://{tmp_path}/objects")
     agent: ConsulAgent = request.getfixturevalue("consul_agent")
     consul = open_store(agent.url, prefix=consul_prefix)
     if kind == "chain":
@@ -80,6 +88,7 @@ class _WriteOnly(Store):
         self.url = f"{inner.url}#write-only"
         self.put_many = inner.put_many  # type: ignore[method-assign]
         self.delete = inner.delete  # type: ignore[method-assign]
+        self.swap = inner.swap  # type: ignore[method-assign]
         self._inner = inner
 
     def read(self) -> Any:
@@ -98,8 +107,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test with every store that it is about."""
     if "fill" in metafunc.fixturenames:
         metafunc.parametrize("kind", [*WRITABLE, "variable"])
-    elif "store" in metafunc.fixturenames:
+    elif "store" in metafunc.fixturenames and "kind" not in _given(metafunc):
         metafunc.parametrize("kind", WRITABLE)
+
+
+def _given(metafunc: pytest.Metafunc) -> list[str]:
+    """Return what a test gives its own values for."""
+    return [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
 
 
 def contents(store: Store) -> dict[str, bytes]:
@@ -124,6 +138,22 @@ def test_gets_one_entry(fill: Fill) -> None:
     assert entry is not None
     assert (entry.key, entry.value) == ("tenants/acme", ENTRIES["tenants/acme"])
     assert store.get("tenants/nobody") is None
+
+
+def test_lists_its_keys(fill: Fill) -> None:
+    """The keys can be listed without their values, sorted; none is an answer."""
+    assert fill(ENTRIES).keys() == sorted(ENTRIES)
+    assert fill({}).keys() == []
+
+
+def test_gets_many_entries(fill: Fill) -> None:
+    """Several entries can be read by their keys; those that do not exist are left out."""
+    found = fill(ENTRIES).get_many(iter(["tenants/acme", "tenants/nobody", "_ready"]))
+    assert {key: entry.value for key, entry in found.items()} == {
+        "tenants/acme": ENTRIES["tenants/acme"],
+        "_ready": ENTRIES["_ready"],
+    }
+    assert all(entry.key == key for key, entry in found.items())
 
 
 def test_reading_names_its_source(fill: Fill) -> None:
@@ -159,7 +189,7 @@ def test_mark_moves_with_every_change(fill: Fill, entries: dict[str, bytes]) -> 
 
 
 def test_put_replaces(store: Store) -> None:
-    """Writing an entry again replaces its value, and its index grows."""
+    """Writing an entry again replaces its value, and its index grows, where the store keeps one."""
     store.put("tenants/acme", b'{"a":1}')
     first = store.get("tenants/acme")
     store.put("tenants/acme", b'{"a":2}')
@@ -167,7 +197,7 @@ def test_put_replaces(store: Store) -> None:
     assert first is not None
     assert second is not None
     assert second.value == b'{"a":2}'
-    assert second.index > first.index
+    assert second.index > first.index or second.index == first.index == 0
 
 
 def test_values_are_bytes(store: Store) -> None:
@@ -197,7 +227,58 @@ def test_takes_values_up_to_the_limit(store: Store) -> None:
     store.put("large", b"x" * MAX_VALUE_BYTES)
     with pytest.raises(StoreRejected, match="524,289 bytes"):
         store.put_many([("tenants/large", b"x" * (MAX_VALUE_BYTES + 1))])
+    with pytest.raises(StoreRejected, match="524,289 bytes"):
+        store.swap("tenants/large", b"x" * (MAX_VALUE_BYTES + 1), None)
     assert [len(value) for value in contents(store).values()] == [MAX_VALUE_BYTES]
+
+
+def test_swap_writes_what_is_still_there(store: Store) -> None:
+    """A swap writes an entry that is still the expected one, or still missing, and says so."""
+    assert store.swap("head", b"1", None)
+    assert store.swap("head", b"2", store.get("head"))
+    assert contents(store) == {"head": b"2"}
+
+
+def test_swap_leaves_what_has_changed(store: Store) -> None:
+    """A swap of an entry that has changed, gone or come since it was read writes nothing, and says so."""
+    store.put("head", b"1")
+    read = store.get("head")
+    store.put("head", b"2")
+    assert not store.swap("head", b"3", read)
+    assert not store.swap("head", b"3", None)
+    assert contents(store) == {"head": b"2"}
+    store.delete("head")
+    assert not store.swap("head", b"3", read)
+    assert contents(store) == {}
+
+
+@pytest.mark.parametrize("kind", ATOMIC)
+def test_swaps_exclude_each_other(store: Store) -> None:
+    """Of several swaps of the same entry one is done: a number that several count up loses no count."""
+    store.put("head", b"0")
+
+    def count() -> None:
+        done = 0
+        while done < 10:
+            head = store.get("head")
+            assert head is not None
+            done += store.swap("head", b"%d" % (int(head.value) + 1), head)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert contents(store) == {"head": b"40"}
+
+
+def test_place_beside_is_empty_at_first(store: Store) -> None:
+    """A place beside that nothing has been written to is known to hold nothing."""
+    beside = store.beside("history")
+    assert (beside.keys(), beside.read().entries, beside.get("v1")) == ([], (), None)
+    assert beside.swap("v1", b"1", None)
+    assert beside.keys() == ["v1"]
+    beside.close()
 
 
 def test_beside_is_another_place(store: Store) -> None:
@@ -219,6 +300,8 @@ def test_refuses_keys_that_are_no_paths(store: Store, key: str) -> None:
         lambda: store.put(key, b"x"),
         lambda: store.delete(key),
         lambda: store.get(key),
+        lambda: store.get_many([key]),
+        lambda: store.swap(key, b"x", None),
     ]
     for act in acts:
         with pytest.raises(StoreRejected, match="cannot be a key"):
@@ -233,6 +316,7 @@ def test_variable_is_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: store.put("a", b"1"),
         lambda: store.put_many([("a", b"1")]),
         lambda: store.delete("a"),
+        lambda: store.swap("a", b"1", None),
     ]
     for act in acts:
         with pytest.raises(StoreRejected, match="cannot be written"):

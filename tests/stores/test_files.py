@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import threading
@@ -89,6 +90,16 @@ def test_missing_folder_is_unreachable(tmp_path: Path) -> None:
     for act in (store.read, store.probe, lambda: store.get("x")):
         with pytest.raises(StoreUnreachable, match="does not exist: is it mounted"):
             act()
+
+
+def test_place_beside_a_missing_folder(tmp_path: Path) -> None:
+    """A place beside is empty until it is written to, but only beside a folder that is there."""
+    store = FileStore(tmp_path / "none")
+    beside = store.beside("history")
+    with pytest.raises(StoreUnreachable, match="does not exist: is it mounted"):
+        beside.keys()
+    store.put("tenants/acme", b"{}")
+    assert beside.keys() == beside.beside("old").keys() == []
 
 
 def test_file_instead_of_a_folder(folder: Path) -> None:
@@ -225,6 +236,19 @@ def test_keys_that_would_not_come_back(folder: Path, key: str) -> None:
     with pytest.raises(StoreRejected):
         FileStore(folder).put(key, b"x")
     assert keys(folder) == KEYS
+
+
+def test_swap_waits_for_another_no_longer_than_it_may(folder: Path) -> None:
+    """A swap waits for the one that holds the lock, and gives up when that holds it too long; a read waits for none."""
+    store = FileStore(folder)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        threading.Timer(0.1, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
+        assert store.swap("head", b"1", None)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StoreUnreachable, match=r"\.lock has been locked"):
+            store.swap("head", b"2", store.get("head"))
+        assert [entry.value for entry in store.read().entries if entry.key == "head"] == [b"1"]
 
 
 def test_makes_the_folder(tmp_path: Path) -> None:
