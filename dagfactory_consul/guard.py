@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .snapshot import Document, Snapshot, of_lines
 from .stores.base import READY
@@ -24,27 +24,41 @@ class Guard:
     share: float = 0.2
     """Of the DAGs that the documents name (a project counts as one), and likewise of the flags; 1 holds nothing."""
     minimum: int = 2
+    LATELY: ClassVar[float] = 600.0
+    """Seconds within which the share may vanish, at once or bit by bit."""
 
     def check(self, old: Snapshot | None, new: Snapshot, *, accepted: str | None = None) -> Snapshot:
         """Return the snapshot to put in force: the new one, with the held documents of the old one if too much is gone.
+
+        What has left within the last `LATELY` seconds counts as well: keys that go one by one are no smaller accident.
 
         `accepted` is the version of a snapshot that somebody has accepted as it is.
         """
         if old is None or accepted == new.version:
             return new
-        if old.lines.keys() <= new.lines.keys():
+        lately = {
+            key: (at, line)
+            for key, (at, line) in old.left.items()
+            if key not in new and key not in old and 0 <= new.read_at - at < self.LATELY
+        }
+        if not lately and old.lines.keys() <= new.lines.keys():
             return new
-        missing = [key for key in old if key not in new and not _is_listed_in_malformed(old[key], new)]
-        kept = {key: old.lines[key] for key in old if key not in new and key not in missing}
-        if reason := self._why_hold(old, new, missing):
-            kept.update({key: old.lines[key] for key in missing})
-            held: Mapping[str, Any] | None = {"version": new.version, "reason": reason, "missing": missing}
+        lines = {key: line for key, line in old.lines.items() if key not in new}
+        before = of_lines(
+            {**old.lines, **{key: line for key, (_, line) in lately.items()}}, source="", mark=None, read_at=0
+        )
+        missing = [key for key in before if key not in new and not _is_listed_in_malformed(before[key], new)]
+        kept = {key: line for key, line in lines.items() if key not in missing}
+        held: Mapping[str, Any] | None = None
+        if reason := self._why_hold(before, new, missing):
+            kept.update({key: before.lines[key] for key in missing})
+            held = {"version": new.version, "reason": reason, "missing": missing}
+            lately = {}
         else:
-            held = None
-        if not kept:
-            return new
-        lines = {**kept, **new.lines}
-        return of_lines(lines, source=new.source, mark=new.mark, read_at=new.read_at, held=held)
+            lately |= {key: (new.read_at, lines[key]) for key in missing if key in lines}
+        return of_lines(
+            {**kept, **new.lines}, source=new.source, mark=new.mark, read_at=new.read_at, held=held, left=lately
+        )
 
     def _why_hold(  # noqa: PLR0911  # one reason after the other
         self, old: Snapshot, new: Snapshot, missing: list[str]

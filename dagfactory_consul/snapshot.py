@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +60,9 @@ class Snapshot(Mapping[str, Document]):
     """What the guard holds back, None if nothing (see `guard`)."""
     decoded_by: str = __version__
     """The version of this package that has decoded it: another one may see things differently."""
+    left: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    """The documents that have left lately, and that the guard let go: by key, when (seconds since the epoch), and as
+    their lines in a file (see `guard`)."""
 
     @cached_property
     def documents(self) -> dict[str, Document]:
@@ -119,27 +122,33 @@ def of_lines(
     mark: str | None,
     read_at: float,
     held: Mapping[str, Any] | None = None,
+    left: Mapping[str, tuple[float, str]] | None = None,
 ) -> Snapshot:
     """Make a snapshot of documents' lines, and take its version from their contents."""
     ordered = {key: lines[key] for key in sorted(lines)}
     # Without index and checksum, which differ between stores of equal contents.
     contents = "\0".join(f"{key}\0{line.split(',', 2)[2]}" for key, line in ordered.items())
     version = hashlib.sha256(contents.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    snapshot = Snapshot(keyed_file.body_of(ordered), version, source, mark, read_at, held)
+    snapshot = Snapshot(keyed_file.body_of(ordered), version, source, mark, read_at, held, left=left or {})
     snapshot.__dict__["lines"] = ordered  # as the cached property would, had it been asked
     return snapshot
 
 
 def save(snapshot: Snapshot, path: Path) -> None:
     """Write a snapshot to a file, atomically."""
-    about = {name: getattr(snapshot, name) for name in ("version", "source", "mark", "read_at", "held", "decoded_by")}
-    keyed_file.write(path, about, snapshot.body)
+    keyed_file.write(path, about(snapshot), snapshot.body)
+
+
+def about(snapshot: Snapshot) -> dict[str, Any]:
+    """Return all that is to be kept of a snapshot besides its documents."""
+    names = ("version", "source", "mark", "read_at", "held", "decoded_by", "left")
+    return {name: getattr(snapshot, name) for name in names}
 
 
 def load(path: Path) -> Snapshot:
     """Read a snapshot from its file. Raises FileNotFoundError, SnapshotError."""
-    about, body = keyed_file.read(path)
-    return Snapshot(body, **about)
+    known, body = keyed_file.read(path)
+    return Snapshot(body, **known)
 
 
 def load_one(path: Path, key: str) -> Document | None:

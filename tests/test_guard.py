@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -210,3 +211,28 @@ def test_a_tenant_may_move_from_the_list_to_a_key() -> None:
     found = check({"tenants": listed}, tenants(10))
     assert found.held is None
     assert len(found) == 10
+
+
+def at(documents: dict[str, Any], seconds: float) -> Snapshot:
+    """Return a snapshot that was read at a moment."""
+    return replace(snapshot_of(documents), read_at=seconds)
+
+
+def test_what_goes_bit_by_bit_is_held_as_well() -> None:
+    """Keys that are deleted one by one within ten minutes are no smaller accident than all of them at once."""
+    all_of_them = tenants(40)
+    current = at(all_of_them, 0)
+    for number in range(1, 10):
+        current = Guard().check(current, at(without(all_of_them, number), 5.0 * number))
+        assert (current.held is None) is (number <= 8)
+    assert dict(current.lines) == dict(snapshot_of(all_of_them).lines)
+    assert Guard().check(current, at(all_of_them, 60)).held is None
+
+
+def test_what_went_long_ago_no_longer_counts() -> None:
+    """Tenants may leave, a few at a time."""
+    current = at(tenants(40), 0)
+    for number in range(1, 20):
+        current = Guard().check(current, at(without(tenants(40), number), number * Guard.LATELY))
+        assert current.held is None
+    assert len(current) == 21
