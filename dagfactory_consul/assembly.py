@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
@@ -56,11 +56,36 @@ class Assembly:
         Returns:
             The DAGs, and the release as it could be built: with what was fallen back on, and the problems.
         """
-        with _without_garbage_collection():
-            return self._build_all(release, before, check=check)
-
-    def _build_all(self, release: Release, before: Release | None, *, check: bool) -> tuple[list[DAG], Release]:
         dags: list[DAG] = []
+
+        def make(placed: Placement) -> Placement:
+            dag, made = self._build(placed, release.fingerprint, check=check)
+            dags.append(dag)
+            return made
+
+        with _without_garbage_collection():
+            return dags, self.keep_good(release, before, make)
+
+    def keep_good(
+        self,
+        release: Release,
+        before: Release | None,
+        make: Callable[[Placement], Placement],
+        *,
+        stays_shown: bool = False,
+    ) -> Release:
+        """Make all DAGs that are to be shown. One that cannot be made falls back on what was in force before.
+
+        Args:
+            release: what is to be in force.
+            before: what was.
+            make: makes one DAG, and says how it is placed then. Raises BuildError where it cannot be made.
+            stays_shown: what is in force, and cannot be made from its old spec either, stays exactly as it was, for it
+                goes on being shown. At a parse it is not.
+
+        Returns:
+            The release as it could be made: with what was fallen back on, and the problems.
+        """
         placements: dict[str, Placement] = {}
         problems = list(release.problems)
         for dag_id, placed in release.dags.items():
@@ -68,36 +93,37 @@ class Assembly:
                 placements[dag_id] = placed
                 continue
             old = before.dags.get(dag_id) if before is not None else None
-            dag, kept, error = self._first_good(placed, old, release.fingerprint, check=check)
-            if dag is not None:
-                dags.append(dag)
+            kept, error, made = self._first_good(placed, old, make)
+            if error is not None:
+                kept = old if stays_shown and not made else kept
+                shown = made or (stays_shown and kept is not None and kept.shown)
+                problems.append(_problem(placed, error, shown=shown))
             if kept is not None:
                 placements[dag_id] = kept
-            if error is not None:
-                problems.append(_problem(placed, error, fell_back=dag is not None))
-        return dags, release._replace(dags=placements, problems=tuple(problems))
+        return release._replace(dags=placements, problems=tuple(problems))
 
     def _first_good(
-        self, placed: Placement, old: Placement | None, fingerprint: str, *, check: bool
-    ) -> tuple[DAG | None, Placement | None, BuildError | None]:
-        """Return a DAG, the placement that stays, and what was wrong with the new one."""
+        self, placed: Placement, old: Placement | None, make: Callable[[Placement], Placement]
+    ) -> tuple[Placement | None, BuildError | None, bool]:
+        """Return the placement that stays, what was wrong with the new one, and whether one of the two was made."""
         if placed.spec.builder not in self.registry and not self._import(placed):
-            return None, placed, None  # the plan has said so
-        placed = placed._replace(origin=self.registry.origin(placed.spec.builder))
+            return placed, None, False  # the plan has said so
+        if placed.origin != (origin := self.registry.origin(placed.spec.builder)):
+            placed = placed._replace(origin=origin)
         try:
-            return *self._build(placed, fingerprint, check=check), None
+            return make(placed), None, True
         except BuildError as error:
             wrong = error
         if old is None:
-            return None, None, wrong  # it never was good: the next plan brings it again
+            return None, wrong, False  # it never was good: the next plan brings it again
         if old.spec.hash == placed.spec.hash:
-            return None, old, wrong
+            return old, wrong, False
         # Only the spec is what it was: that it drains, say, is news all the same.
         old = placed._replace(spec=old.spec, checked=old.checked)
         try:
-            return *self._build(old, fingerprint, check=check), wrong
+            return make(old), wrong, True
         except BuildError:
-            return None, old, wrong
+            return old, wrong, False
 
     def _import(self, placed: Placement) -> bool:
         """Import a builder that none of the sources has, but the release: it came by an entry point."""
@@ -148,7 +174,7 @@ def _without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _problem(placed: Placement, error: BuildError, *, fell_back: bool) -> Problem:
-    instead = "its last good configuration stays in force" if fell_back else "it is not shown until that is mended"
+def _problem(placed: Placement, error: BuildError, *, shown: bool) -> Problem:
+    instead = "its last good configuration stays in force" if shown else "it is not shown until that is mended"
     spec = placed.spec
     return Problem(f"tenants/{spec.tenant}", f"{error}; {instead}", spec.tenant, spec.dag_id)

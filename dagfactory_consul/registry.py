@@ -2,10 +2,14 @@
 
 A source is a module (`acme.builders`), a package, whose modules are imported one by one, or a folder of Python files. A
 module that cannot be imported, or hangs at that, costs its own builders and nobody else's.
+
+Builders' code may be copied to other places, and to other machines: with a `root` all that lies below it is told
+relative to it, so that equal code has equal names everywhere.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -13,6 +17,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +50,10 @@ class Registry(Mapping[str, Definition]):
         """Seconds that one module may take to import. One that hangs halves what those after it may take."""
         self.problems: list[Problem] = []
         """The modules that could not be imported."""
+        self.root: Path | None = None
+        """Where copied code lies: what is below it is told relative to it, and found before all else of its name."""
+        self.watch: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
+        """Is entered around the import of each module. What it raises on entering stands for the import's failure."""
         self._definitions: dict[str, Definition] = {}
         self._loaded: set[str] = set()
         self._modules: set[str] = set()
@@ -85,20 +94,22 @@ class Registry(Mapping[str, Definition]):
 
         A module that fails is noted in `problems`.
         """
-        for source in sources:
+        installed = installed_sources(tuple(sys.path)) if entry_points else ()  # sources make the path longer
+        for source in [*sources, *installed]:
             self._once(source, self._load_source)
-        if entry_points:
-            from importlib.metadata import entry_points as installed
 
-            for point in installed(group=ENTRY_POINTS):
-                self._once(point.module, self._load_source)
-
-    def load_one(self, name: str, origin: str) -> Definition:
+    def load_one(self, name: str, origin: str, root: Path | None = None) -> Definition:
         """Import only the module that a builder came from, as `origin` has said before, and return the builder.
+
+        Args:
+            name: the builder's.
+            origin: relative to `root`, or absolute.
+            root: where copied code lies here; None if there is none, or it is known already.
 
         Raises:
             BuilderError: it cannot be imported, or does not define that builder.
         """
+        self.root = root.resolve() if root is not None else self.root
         if name not in self._definitions:
             self._once(origin, self._load_origin)
         if name not in self._definitions and self.problems:
@@ -109,9 +120,9 @@ class Registry(Mapping[str, Definition]):
         """Return what `load_one` needs to import that builder: a file's path, or a module and `@` where it is found."""
         module = self[name].cls.__module__
         if module.startswith(_FILE_MODULE):
-            return self._files[module]
+            return self._told(self._files[module])
         folder = self._folders.get(module.partition(".")[0])
-        return f"{module}@{folder}" if folder else module
+        return self._told(f"{module}@{folder}" if folder else module)
 
     def fingerprint(self) -> str:
         """Return a hash of the code of all modules of the sources, and of what could not be imported.
@@ -129,6 +140,9 @@ class Registry(Mapping[str, Definition]):
             digest.update(problem.key.encode())  # its message may hold an address, another one each time
         return digest.hexdigest()[:16]
 
+    def _told(self, origin: str) -> str:
+        return relative_origin(origin, self.root) if self.root is not None else origin
+
     def _once(self, source: str, load: Callable[[str], object]) -> None:
         if source not in self._loaded:
             self._loaded.add(source)
@@ -141,19 +155,21 @@ class Registry(Mapping[str, Definition]):
         elif path.suffix == ".py" and path.is_file():
             self._import_file(path.resolve())
         elif "/" in source:
-            self.problems.append(Problem(source, "there is no such folder or file of builders"))
+            self.problems.append(Problem(self._told(source), "there is no such folder or file of builders"))
         elif (module := self._import(source)) is not None and hasattr(module, "__path__"):
             self._load_package(module)
 
     def _load_origin(self, origin: str) -> None:
+        origin = absolute_origin(origin, self.root) if self.root is not None else origin
         path = Path(origin)
         if path.is_absolute():
-            _add_to_path(path.parent)  # it may import what lies beside it, as when the whole folder is loaded
+            self._add_to_path(path.parent)  # it may import what lies beside it, as when the whole folder is loaded
             self._import_file(path)
             return
         module, _, folder = origin.partition("@")
         if folder:
-            _add_to_path(Path(folder))
+            self._folders[module.partition(".")[0]] = folder
+            self._add_to_path(Path(folder))
         self._import(module)
 
     def _load_package(self, package: ModuleType) -> None:
@@ -164,33 +180,34 @@ class Registry(Mapping[str, Definition]):
 
     def _load_folder(self, folder: Path) -> None:
         if (folder / "__init__.py").exists():
-            _add_to_path(folder.parent)
+            self._add_to_path(folder.parent)
             self._folders[folder.name] = str(folder.parent)
             module = self._import(folder.name)
             if module is not None and folder != Path(module.__file__ or "").parent:
                 message = (
                     f"another package of this name was imported before, from {module.__file__}: rename one of them"
                 )
-                self.problems.append(Problem(str(folder), message))
+                self.problems.append(Problem(self._told(str(folder)), message))
             elif module is not None:
                 self._load_package(module)
             return
-        _add_to_path(folder)
+        self._add_to_path(folder)
         for file in sorted(folder.glob("*.py")):
             self._import_file(file)
 
     def _import_file(self, path: Path) -> None:
-        name = f"{_FILE_MODULE}{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
+        told = self._told(str(path))
+        name = f"{_FILE_MODULE}{hashlib.sha256(told.encode()).hexdigest()[:8]}_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:  # not a Python file by its suffix
-            self.problems.append(Problem(str(path), "is not a Python file"))
+            self.problems.append(Problem(told, "is not a Python file"))
             return
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         self._modules.add(name)
         self._files[name] = str(path)
         loader = spec.loader
-        if not self._guarded(str(path), lambda: loader.exec_module(module)):
+        if not self._guarded(told, lambda: loader.exec_module(module)):
             del sys.modules[name]
 
     def _import(self, name: str) -> ModuleType | None:
@@ -204,7 +221,7 @@ class Registry(Mapping[str, Definition]):
             return False  # it has failed already, and may have taken its time for it
         before = set(self._definitions)
         try:
-            with time_limit(self.time_limit, "the import"):
+            with self.watch(what), time_limit(self.time_limit, "the import"):
                 load()
         except (Exception, SystemExit, TimeLimitExceededError) as error:  # noqa: BLE001
             # A module is somebody's code: whatever it raises costs its own builders, not the others'.
@@ -217,11 +234,47 @@ class Registry(Mapping[str, Definition]):
             return False
         return True
 
+    def _add_to_path(self, folder: Path) -> None:
+        if self.root is None or not folder.is_relative_to(self.root):
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
+        elif str(folder) not in sys.path[: (end := _entries_below(self.root))]:
+            sys.path.insert(end, str(folder))  # before Airflow's folder of DAGs, where its original may stand
+
 
 _FILE_MODULE = "dagfactory_consul_builders_"
 
 registry = Registry()
 """Where `@builder` registers: the builders of this process."""
+
+
+@functools.lru_cache(maxsize=64)
+def relative_origin(origin: str, root: Path) -> str:
+    """Tell an origin relative to where copied code lies: `./0/jobs.py`, `jobs.daily@./0`; any other as it is."""
+    module, at, folder = ("", "", origin) if origin.startswith("/") else origin.partition("@")
+    place = Path(folder)
+    if not folder or not place.is_relative_to(root):
+        return origin
+    return f"{module}{at}./{place.relative_to(root).as_posix()}"
+
+
+def absolute_origin(origin: str, root: Path) -> str:
+    """Undo `relative_origin`, wherever the code lies by now."""
+    if origin.startswith("./"):
+        return str(root / origin)
+    module, at, folder = origin.partition("@")
+    return f"{module}@{root / folder}" if at and folder.startswith("./") else origin
+
+
+@functools.lru_cache(maxsize=2)
+def installed_sources(_path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules that installed distributions name by entry points, for this `sys.path`.
+
+    Looking through all distributions takes a while: a process does it once, and hands it down to its forks.
+    """
+    from importlib.metadata import entry_points
+
+    return tuple(dict.fromkeys(point.module for point in entry_points(group=ENTRY_POINTS)))
 
 
 def load_builders(settings: Settings, *, entry_points: bool = True) -> Registry:
@@ -270,6 +323,6 @@ def _is_importable(name: str) -> bool:
         return False
 
 
-def _add_to_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+def _entries_below(root: Path) -> int:
+    """Return how many of the entries that `sys.path` begins with lie below a folder."""
+    return next((count for count, each in enumerate(sys.path) if not Path(each).is_relative_to(root)), len(sys.path))

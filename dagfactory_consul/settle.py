@@ -26,7 +26,8 @@ def settle(
 
     - A DAG that a problem keeps out of the plan stays as it is, unless its flag has gone off.
     - A DAG that is switched off or removed drains. It goes when two looks in a row saw no unfinished run: a run
-      that the scheduler was just creating from the old schedule shows by the second. Or when `drain_time` is over.
+      that the scheduler was just creating from the old schedule shows by the second; one that shows even later
+      brings the DAG back. Or when `drain_time` is over.
     - A DAG id belongs to its tenant until that lets go of it.
 
     Args:
@@ -67,7 +68,7 @@ def _without_plan(
 ) -> Placement | None:
     """Say what becomes of a DAG that the plan no longer has."""
     if old.state == GONE:
-        return old if now - old.since < drain_time else None
+        return _after_gone(old, now, drain_time, unfinished)
     if plan.keeps(old.spec):
         return old._replace(idle=False)  # nobody has looked at its runs
     if old.state == ACTIVE:
@@ -80,6 +81,14 @@ def _without_plan(
         return old._replace(state=GONE, since=now)
     # Where it cannot be known now, what was seen before still holds.
     return old if has_runs is None else old._replace(idle=not has_runs)
+
+
+def _after_gone(
+    old: Placement, now: float, drain_time: float, unfinished: Callable[[str], bool | None]
+) -> Placement | None:
+    if old.idle and unfinished(old.spec.dag_id):  # a run that was just being created when it went
+        return old._replace(state=DRAINING, since=now, idle=False)
+    return old if now - old.since < drain_time else None
 
 
 def _taken(spec: DagSpec, old: Placement) -> Problem:

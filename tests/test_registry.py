@@ -3,12 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dagfactory_consul.errors import BuilderError
-from dagfactory_consul.registry import Registry
+from dagfactory_consul.registry import Registry, absolute_origin, relative_origin
 from tests.making import Job, code, definition, forget, fresh_registry, registry_of, write
 
 
@@ -240,3 +241,103 @@ def test_modules_that_hang_share_their_time(registry: Registry, tmp_path: Path) 
     assert load(registry, tmp_path / "plain") == ["Good"]
     limits = [problem.message.rpartition("longer than ")[2] for problem in registry.problems]
     assert limits == ["0.3 s", "0.15 s", "0.075 s"]
+
+
+def copied(root: Path) -> Path:
+    """Write a package, and a folder of files, as builders' code that was copied below a root."""
+    write(root / "0/jobs_copied/__init__.py", "")
+    write(root / "0/jobs_copied/one.py", code("One"))
+    write(root / "1/plain/two.py", code("Two"))
+    return root
+
+
+ORIGINS = {"One": "jobs_copied.one@./0", "Two": "./1/plain/two.py"}
+
+
+@pytest.mark.parametrize(
+    ("absolute", "relative"),
+    [
+        ("/code/v1/0/jobs.py", "./0/jobs.py"),
+        ("/code/v1/a@b/jobs.py", "./a@b/jobs.py"),
+        ("jobs.one@/code/v1/0", "jobs.one@./0"),
+        ("jobs.one@/code/v1", "jobs.one@./."),
+        ("/code/v10/jobs.py", "/code/v10/jobs.py"),
+        ("jobs.one@/elsewhere", "jobs.one@/elsewhere"),
+        ("jobs.one", "jobs.one"),
+    ],
+)
+def test_an_origin_below_a_root(absolute: str, relative: str) -> None:
+    """What lies below the root is told relative to it, and found again; all else is told as it is."""
+    root = Path("/code/v1")
+    assert relative_origin(absolute, root) == relative
+    assert Path(absolute_origin(relative, root)) == Path(absolute)
+
+
+def loaded_below(root: Path) -> tuple[dict[str, str], str, list[str]]:
+    """Return what a new process says of the code below a root: origins, fingerprint, and the modules' names."""
+    forget(root)
+    with fresh_registry(root) as fresh:
+        fresh.root = root
+        fresh.load([str(root / "0/jobs_copied"), str(root / "1/plain")], entry_points=False)
+        modules = [fresh[name].cls.__module__ for name in fresh]
+        return {name: fresh.origin(name) for name in fresh}, fresh.fingerprint(), modules
+
+
+def test_equal_code_has_equal_names_wherever_it_lies(tmp_path: Path) -> None:
+    """Neither an origin, nor a module's name, nor the fingerprint says where on this machine the root is."""
+    seen = [loaded_below(copied(tmp_path / name)) for name in ("here", "there/and/deeper")]
+    assert seen[0] == seen[1]
+    assert seen[0][0] == ORIGINS
+
+
+def test_a_problem_is_told_relative_to_the_root(registry: Registry, tmp_path: Path) -> None:
+    """Two machines say the same of a module that fails."""
+    bad = write(tmp_path / "root/0/bad.py", "1 / 0")
+    registry.root = tmp_path / "root"
+    load(registry, bad, tmp_path / "root/nothing")
+    assert [problem.key for problem in registry.problems] == ["./0/bad.py", "./nothing"]
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_one_builder_below_a_root(tmp_path: Path, name: str) -> None:
+    """A task's start finds a builder by its relative origin; the same package elsewhere on the path does not win."""
+    root = copied(tmp_path / "root")
+    write(tmp_path / "dags/jobs_copied/__init__.py", "raise AssertionError('not this one')")
+    statement = (
+        "import sys; from pathlib import Path; from dagfactory_consul.registry import registry; "
+        f"registry.load_one({name!r}, {ORIGINS[name]!r}, Path({str(root)!r})); "
+        f"print(*registry, registry.origin({name!r}))"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "dags")}
+    done = subprocess.run(
+        [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert (done.stdout, done.returncode) == (f"{name} {ORIGINS[name]}\n", 0), done.stderr
+
+
+def test_copied_folders_keep_their_order(registry: Registry, tmp_path: Path) -> None:
+    """Of two copied folders the first one is looked into first, and both before all that was on the path."""
+    root = copied(tmp_path / "root")
+    before = list(sys.path)
+    registry.root = root
+    load(registry, root / "0/jobs_copied", root / "1/plain")
+    assert sys.path == [str(root / "0"), str(root / "1/plain"), *before]
+
+
+def test_each_import_is_watched(registry: Registry, tmp_path: Path) -> None:
+    """Whoever watches is told of each module before it is imported, and may refuse it."""
+    write(tmp_path / "plain/bad.py", code("Bad"))
+    write(tmp_path / "plain/good.py", code("Good"))
+    seen: list[str] = []
+
+    @contextmanager
+    def watch(module: str) -> Iterator[None]:
+        seen.append(Path(module).name)
+        if module.endswith("bad.py"):
+            raise BuilderError("it has crashed before")
+        yield
+
+    registry.watch = watch
+    assert load(registry, tmp_path / "plain") == ["Good"]
+    assert seen == ["bad.py", "good.py"]
+    assert "bad.py: cannot be imported: it has crashed before" in messages(registry)

@@ -1,0 +1,336 @@
+"""The trial: what a preflight's child process does. Whatever it runs into, it harms no other process.
+
+It imports the builders, plans, settles, and builds and verifies what was not verified with this code before. What it is
+at stands in a note, for the parent to see what it has hung at or died of.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib
+import os
+import sys
+import traceback
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from . import __version__
+from .assembly import Assembly
+from .builders import build_dag
+from .child import cut_loose, flush, follow
+from .errors import BuilderError, BuildError
+from .note import Note, Thing
+from .papers import HUNG, VERIFIED, Modules, Papers, Result
+from .registry import Registry, registry
+from .release import DRAINING, Placement, Release
+from .replan import InForce, replan
+from .scouts import Scouts, cores
+from .settings import Settings
+from .settle import settle
+from .snapshot import Document, Snapshot
+from .time_limit import TimeLimitExceededError, time_limit
+
+MODULE, IMPORT, TENANT, DAG = "module", "import", "tenant", "dag"
+"""The kinds of things that are somebody's code: whatever they do harms themselves alone."""
+
+STAGE_SECONDS = 60.0
+"""How long one stage of our own may take: the plan of 10,000 tenants takes two seconds."""
+
+CRASHES = 3
+"""After so many DAGs of one builder that crashed or hung, its others are not tried with this code."""
+
+SCOUTED = 40
+"""So many DAGs to verify are worth a process for each core."""
+
+
+class Job(NamedTuple):
+    """What is to be tried."""
+
+    snapshot: Snapshot
+    before: Release | None
+    """What is in force: `checked` of its placements says with which code they were verified."""
+    unfinished: Mapping[str, bool]
+    """Whether a DAG that drains has unfinished runs, by its id; not in it: not known."""
+    now: float
+    """Seconds since the epoch."""
+    sources: tuple[str, ...]
+    """Where the builders are: modules, or absolute folders and files below `root`."""
+    root: Path
+    """Where this version of the builders' code lies."""
+    code: str
+    """The fingerprint of the code below `root`, "" if there is none."""
+
+
+class Known(NamedTuple):
+    """What earlier trials have shown."""
+
+    culprits: dict[Thing, str]
+    """What crashed or hung, and how: it is not tried again."""
+    verified: set[Thing]
+    """The DAGs that were verified, besides those that what is in force says it of."""
+    planned: Snapshot | None
+    """The snapshot that what is in force was planned from."""
+    modules: Mapping[str, Modules]
+    """What results have said of the builders' modules, by the code's fingerprint."""
+
+
+def run(job: Job, settings: Settings, known: Known, note: Note, papers: Papers, parent: int) -> NoReturn:
+    """Do all that a trial does, in a process that was just forked, and end it. Never returns, never raises."""
+    try:
+        cut_loose(parent)
+        _Trial(job, settings, known, note, papers).run()
+    except BaseException as error:  # noqa: BLE001  # whatever it is, it ends with this process, and is told to the parent
+        note.fail(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    finally:
+        flush()
+        os._exit(0)
+
+
+class _Trial:
+    def __init__(self, job: Job, settings: Settings, known: Known, note: Note, papers: Papers) -> None:
+        self.job = job
+        self.settings = settings
+        self.known = known
+        self.note = note
+        self.papers = papers
+        self.process = os.getpid()
+        self.fingerprint = ""
+        self.before: Mapping[str, Placement] = job.before.dags if job.before is not None else {}
+        self.crashed: dict[str, list[str]] = defaultdict(list)
+
+    def run(self) -> None:
+        self._stage("importing the builders")
+        self._load()
+        self.fingerprint = _fingerprint(self.job.code, registry)
+        self._stage("planning")
+        wanted = self._settle()
+        self._count_crashes(wanted)
+        self._stage("building")
+        self._send_scouts(wanted)
+        assembly = Assembly(registry, build_timeout=self.settings.build_timeout)
+        made = assembly.keep_good(wanted, self.job.before, self._verified, stays_shown=True)
+        result = self._result(made)
+        self._stage("writing the result")
+        self.papers.write(result, self.before)
+
+    def _stage(self, name: str) -> None:
+        self._end_if_forked()
+        self.note.put(("stage", name), STAGE_SECONDS)
+
+    def _end_if_forked(self) -> None:
+        """End a process that a builder has forked and left: it would go on here, beside the one that forked it."""
+        if os.getpid() != self.process:
+            os._exit(0)
+
+    @contextlib.contextmanager
+    def _at(self, thing: Thing, limit: float, error: type[Exception]) -> Iterator[None]:
+        """Note that somebody's code is run. Raises `error` where it has crashed or hung before."""
+        self._end_if_forked()
+        if reason := self.known.culprits.get(thing):
+            raise error(reason)
+        self.note.put(thing, limit)
+        try:
+            yield
+        except TimeLimitExceededError as late:
+            self.papers.note_down(HUNG, thing, str(late))
+            raise
+        finally:
+            self._end_if_forked()
+
+    def _load(self) -> None:
+        registry.root = self.job.root.resolve()
+        registry.time_limit = self.settings.import_timeout
+        registry.watch = lambda module: self._at((MODULE, self.job.code, module), registry.time_limit, BuilderError)
+        registry.load(self.job.sources)
+
+    def _settle(self) -> Release:
+        job, planned = self.job, self.known.planned
+        in_force = InForce(job.before, planned) if job.before is not None and planned is not None else None
+        plan = replan(
+            job.snapshot,
+            registry,
+            self.settings.environment,
+            in_force,
+            fingerprint=self.fingerprint,
+            now=job.now,
+            last_good=job.before,
+            watched=lambda some: _watched(some, self._tenant),
+        )
+        self._stage("settling")
+        return settle(
+            job.before,
+            plan,
+            now=job.now,
+            drain_time=self.settings.drain_time,
+            unfinished=job.unfinished.get,
+            fingerprint=self.fingerprint,
+        )
+
+    def _tenant(self, document: Document) -> Document:
+        """Note that a tenant is planned, which runs its builders' models. One that has crashed counts as malformed."""
+        text = zlib.crc32(self.job.snapshot.lines[document.key].encode())
+        thing = (TENANT, self.fingerprint, document.key, f"{text:08x}")
+        try:
+            with self._at(thing, self.settings.build_timeout, BuildError):
+                return document
+        except BuildError as error:
+            return document._replace(value=None, malformed=str(error))
+
+    def _count_crashes(self, wanted: Release) -> None:
+        self.crashed.clear()
+        for thing in self.known.culprits:
+            if thing[0] == DAG and thing[1] == self.fingerprint:
+                builder, dag_id, version = thing[2:5]
+                candidates = (wanted.dags.get(dag_id), self.before.get(dag_id))
+                if any(placed is not None and placed.spec.hash == version for placed in candidates):
+                    self.crashed[builder].append(dag_id)
+
+    def _send_scouts(self, wanted: Release) -> None:
+        """Where there is much to verify use all cores. What fails here is tried again, one by one."""
+        todo = [
+            placed
+            for placed in wanted.dags.values()
+            if placed.shown and placed.spec.builder in registry and not self._is_verified(placed)
+        ]
+        count = cores()
+        if count < 2 or len(todo) < SCOUTED:
+            return
+        scouts = Scouts(self._scout)
+        scouts.send([todo[number::count] for number in range(1, count)])
+        self._try_all(todo[::count])
+        scouts.wait(lambda: self._stage("waiting for scouts"))
+        for outcome, thing, reason in self.papers.noted():
+            if outcome == VERIFIED:
+                self.known.verified.add(thing)
+            elif thing not in self.known.culprits:
+                self.known.culprits[thing] = reason
+        self._count_crashes(wanted)
+
+    def _scout(self, note: Note, share: Sequence[Placement]) -> None:
+        follow(self.process)
+        self.process, self.note = os.getpid(), note
+        self._try_all(share)
+
+    def _try_all(self, share: Sequence[Placement]) -> None:
+        for placed in share:
+            with contextlib.suppress(BuildError):
+                self._verified(placed)
+
+    def _thing(self, placed: Placement) -> Thing:
+        return thing_of(placed, self.fingerprint)
+
+    def _is_verified(self, placed: Placement) -> bool:
+        """Say whether this code has built a DAG from this spec in this state: a builder may fail only as it drains."""
+        old = self.before.get(placed.spec.dag_id)
+        if placed.checked == self.fingerprint and old is not None and old.state == placed.state:
+            return True
+        return self._thing(placed) in self.known.verified
+
+    def _verified(self, placed: Placement) -> Placement:
+        """Build a DAG and verify it, unless that was done with this code. Raises BuildError."""
+        spec = placed.spec
+        if self._is_verified(placed):
+            return placed if placed.checked == self.fingerprint else placed._replace(checked=self.fingerprint)
+        thing = self._thing(placed)
+        crashed = self.crashed[spec.builder]
+        if len(crashed) >= CRASHES and thing not in self.known.culprits:
+            raise BuildError(f"not tried: {spec.builder} crashed or hung for {', '.join(crashed)}")
+        try:
+            with self._at(thing, self.settings.build_timeout, BuildError):
+                self._build(placed)
+        except TimeLimitExceededError as error:
+            self.known.culprits[thing] = str(error)
+            crashed.append(spec.dag_id)
+            raise BuildError(str(error)) from error
+        self.papers.note_down(VERIFIED, thing)
+        self.known.verified.add(thing)
+        return placed._replace(checked=self.fingerprint)
+
+    def _build(self, placed: Placement) -> None:
+        from .verify import verify
+
+        spec = placed.spec
+        with time_limit(self.settings.build_timeout, f"building {spec.dag_id}"):
+            verify(build_dag(registry[spec.builder], spec, draining=placed.state == DRAINING))
+
+    def _modules(self) -> Modules:
+        """Return the modules of Airflow that each builder's own module names, as far as they can be imported."""
+        if (known := self.known.modules.get(self.fingerprint)) is not None:
+            return known
+        found = {}
+        for name, definition in registry.items():
+            file = getattr(sys.modules.get(definition.cls.__module__), "__file__", None)
+            found[name] = tuple(each for each in _airflow_imports(file) if self._can_import(each))
+        return found
+
+    def _can_import(self, module: str) -> bool:
+        if module in sys.modules:
+            return True
+        limit = self.settings.import_timeout
+        try:
+            with self._at((IMPORT, module), limit, BuilderError), time_limit(limit, "the import"):
+                importlib.import_module(module)
+        except (Exception, TimeLimitExceededError):  # noqa: BLE001  # it may be there for another Airflow, or optional
+            return False
+        return True
+
+    def _result(self, made: Release) -> Result:
+        """Return the result; where the code lies on this machine is in none of it."""
+        here = f"{registry.root}/"
+        problems = tuple(each._replace(message=each.message.replace(here, "./")) for each in made.problems)
+        return Result(made._replace(problems=problems), self._modules())
+
+
+@dataclass(frozen=True, eq=False)
+class _Watched(Snapshot):
+    """A snapshot that hands out each tenant's document only when it is that tenant's turn to be planned."""
+
+    watch: Callable[[Document], Document] = lambda document: document
+
+    def under(self, folder: str) -> Iterator[Document]:
+        documents = super().under(folder)
+        return map(self.watch, documents) if folder == "tenants" else documents
+
+
+def _watched(snapshot: Snapshot, watch: Callable[[Document], Document]) -> Snapshot:
+    return _Watched(**{each.name: getattr(snapshot, each.name) for each in fields(Snapshot)}, watch=watch)
+
+
+def thing_of(placed: Placement, fingerprint: str) -> Thing:
+    """Return what building a DAG with some code goes by."""
+    return (DAG, fingerprint, placed.spec.builder, placed.spec.dag_id, placed.spec.hash, placed.state)
+
+
+def _fingerprint(code: str, loaded: Registry) -> str:
+    content = (code, loaded.fingerprint(), __version__, *installed_airflow(tuple(sys.path)))
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=2)
+def installed_airflow(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return Airflow's distributions and their versions, the providers' too: what builds with one may not with another.
+
+    By the names of their folders: reading what is in them takes a while. A process does it once, for its forks too.
+    """
+    found = (each.name for folder in path for each in Path(folder or ".").glob("apache_airflow*.dist-info"))
+    return tuple(sorted(set(found)))
+
+
+def _airflow_imports(file: str | None) -> list[str]:
+    """Return the modules of Airflow that a file imports, anywhere in it."""
+    if file is None or not Path(file).is_file():
+        return []
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(file).read_bytes())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module)
+    return sorted(each for each in found if each.startswith("airflow."))
