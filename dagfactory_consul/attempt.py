@@ -31,11 +31,11 @@ class Attempt(NamedTuple):
         """Say whether parses on this machine keep the snapshot fresh, so that task starts need not."""
         return self.by_parse and now - self.at < max(PARSES_HERE, 10 * ttl)
 
-    def is_due(self, now: float, ttl: float) -> bool:
-        """Say whether the next attempt is due: the TTL has passed, or after failures their back-off."""
+    def is_due(self, now: float, ttl: float, *, longest: float = MAX_BACKOFF) -> bool:
+        """Say whether the next attempt is due: the TTL has passed, or after failures a back-off, at most `longest`."""
         wait = ttl
         if self.failures:
-            wait = min(max(ttl, MAX_BACKOFF), max(ttl, 1.0) * 2 ** min(self.failures - 1, 16))
+            wait = min(max(ttl, longest), max(ttl, 1.0) * 2 ** min(self.failures - 1, 16))
         passed = now - self.at
         return passed >= wait or passed < 0  # below zero: the clock was set back
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from . import __version__, keyed_file, snapshot
-from .attempt import Attempt
+from .attempt import MAX_BACKOFF, Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
 from .snapshot import Document, Snapshot
@@ -40,6 +40,7 @@ class ConfigClient:
         guard: what may vanish at once.
         fallback: asked only when `store` fails and nothing good is on disk.
         timeout: seconds to wait for another process's very first read.
+        max_backoff: seconds between two attempts at a store that fails, at most.
         task_start: this process starts a task: where parses refresh the snapshot it does not, and only reads files.
         clock: seconds since the epoch.
     """
@@ -54,6 +55,7 @@ class ConfigClient:
         fallback: Callable[[], Store] | None = None,
         timeout: float = 2.0,
         task_start: bool = False,
+        max_backoff: float = MAX_BACKOFF,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._open = store
@@ -63,6 +65,7 @@ class ConfigClient:
         self.fallback = fallback
         self.timeout = timeout
         self.task_start = task_start
+        self.max_backoff = max_backoff
         self.clock = clock
         self.path = folder / "snapshot"
 
@@ -105,7 +108,7 @@ class ConfigClient:
         attempt = self.last_attempt()
         if self.task_start and attempt.parses_here(self.clock(), self.ttl):
             return False
-        return attempt.is_due(self.clock(), self.ttl)
+        return attempt.is_due(self.clock(), self.ttl, longest=self.max_backoff)
 
     def about(self) -> dict[str, Any]:
         """Return version, source, read_at and held of the local copy without reading it; {} if there is none."""

@@ -9,6 +9,7 @@ DagFactoryError
 │   ├── StoreFiltered          the answer came, with a part of it hidden by access rules
 │   └── StoreRejected          the request can never succeed: too large, malformed, read-only
 ├── SnapshotError              a local copy cannot be used: damaged, of another format
+├── VersionGoneError          a run's version of the bundle is no longer in the history
 ├── NothingKnownError          no store answers, and there is no local copy: never "no DAGs"
 ├── DocumentError              a tenant, flag, project or default is not what it should be
 ├── BuilderError               a builder is defined wrongly, cannot be imported, or is not known
@@ -63,6 +64,10 @@ class StoreRejected(StoreError):
 
 class SnapshotError(DagFactoryError):
     """A local copy cannot be used: damaged, or written in another format."""
+
+
+class VersionGoneError(DagFactoryError):
+    """A version of the bundle, or what it consists of, is not in the history any more, or never was."""
 
 
 class NothingKnownError(DagFactoryError):

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import ConfigClient
@@ -17,8 +17,11 @@ PARSING_DAG_ID = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 """What Airflow's `get_parsing_context` reads: the DAG of the task that is about to start. Read here without Airflow."""
 
 
-def client_of(settings: Settings) -> ConfigClient:
-    """Return the config client for a store and prefix; all processes on this machine share what it knows."""
+def client_of(settings: Settings, **options: Any) -> ConfigClient:
+    """Return the config client for a store and prefix; all processes on this machine share what it knows.
+
+    `options` are more arguments of the client.
+    """
     from .client import ConfigClient
     from .guard import Guard
     from .stores import open_store
@@ -34,7 +37,25 @@ def client_of(settings: Settings) -> ConfigClient:
         fallback=opener(settings.fallback) if settings.fallback else None,
         timeout=settings.timeout,
         task_start=bool(os.environ.get(PARSING_DAG_ID)),
+        **options,
     )
+
+
+def history_store(settings: Settings) -> Store:
+    """Return the store of the history. Raises SettingsError: its URL cannot be understood."""
+    from .stores import open_store
+
+    timeout = max(settings.timeout, 10.0)
+    if settings.history:
+        return open_store(settings.history, prefix=settings.prefix, timeout=timeout)
+    return open_store(settings.store, prefix=settings.prefix, timeout=timeout).beside("history")
+
+
+def runtime_store(settings: Settings) -> Store:
+    """Return the store of what deployments say of themselves. Raises SettingsError: its URL cannot be understood."""
+    from .stores import open_store
+
+    return open_store(settings.store, prefix=settings.prefix, timeout=settings.timeout).beside("runtime")
 
 
 def folder_of(settings: Settings) -> Path:

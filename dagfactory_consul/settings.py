@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -18,6 +19,17 @@ from .errors import SettingsError, near_miss
 
 SECTION = "dagfactory_consul"
 NO_PATH = Path()
+_NOT_NEGATIVE = (
+    "ttl",
+    "timeout",
+    "drain_time",
+    "import_timeout",
+    "build_timeout",
+    "guard_minimum",
+    "history_count",
+    "history_age",
+    "own_files",
+)
 _PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 
 
@@ -66,6 +78,28 @@ class Settings:
     drain_time: float = _setting(86_400.0, "Seconds that a DAG which is switched off may stay for its unfinished runs.")
     guard_share: float = _setting(0.2, "The share of the DAGs that may vanish at once because their keys are missing.")
     guard_minimum: int = _setting(2, "How many DAGs may vanish at once in any case, whatever the share says.")
+    deployment: str = _setting(
+        "",
+        "What the processors of one Airflow call themselves: they agree with one another under this name, beside the "
+        "prefix. Two Airflows that read the same prefix need two names. Default: the environment.",
+        example="eu-production",
+    )
+    history: str = _setting(
+        "",
+        "Where bundle mode keeps its versions, so that any worker can run a task as its run began: a store's URL or an "
+        "fsspec URL (s3://…, gs://…). Default: beside the prefix in the store.",
+        example="s3://bucket/dagfactory",
+    )
+    history_count: int = _setting(
+        500, "How many versions the history keeps, besides those in use by an unfinished run or a current DAG."
+    )
+    history_age: float = _setting(
+        2_592_000.0, "Seconds that a version is kept in the history after it went out of force, unless it is in use."
+    )
+    own_files: int = _setting(
+        200, "Bundle mode: how many tenants have a DAG file of their own, at most; all others share files."
+    )
+    shards: int = _setting(128, "Bundle mode: how many files there are for tenants to share, at most.")
     import_timeout: float = _setting(10.0, "Seconds that one module of builders may take to import.")
     build_timeout: float = _setting(5.0, "Seconds that one DAG may take to build.")
 
@@ -91,13 +125,25 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        for name in ("ttl", "timeout", "drain_time", "import_timeout", "build_timeout", "guard_minimum"):
+        for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:  # written so for nan
                 raise SettingsError(f"{_where(name)} is {getattr(self, name)}, and must be 0 or more")
         if not 0 <= self.guard_share <= 1:
             raise SettingsError(f"{_where('guard_share')} is {self.guard_share}: a share is between 0 and 1")
         if not self.prefix.strip("/"):
             raise SettingsError(f"{_where('prefix')} is empty: the whole store would be read")
+        if not 1 <= self.shards <= 1000:
+            raise SettingsError(f"{_where('shards')} is {self.shards}, and must be between 1 and 1,000")
+
+    @property
+    def deployment_name(self) -> str:
+        """The deployment's name, or the environment's where it has none. Raises SettingsError: it cannot be a key."""
+        name = self.deployment or self.environment
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", name):
+            raise SettingsError(
+                f"{_where('deployment')} is {name!r}, and part of a key: it takes 1 to 63 letters, digits, _, - and ."
+            )
+        return name
 
     @classmethod
     def describe(cls) -> Iterator[tuple[str, str, str, str | None, str]]:

@@ -378,7 +378,7 @@ def test_a_task_of_no_dag(deployment: Deployment, caplog: pytest.LogCaptureFixtu
 def test_an_unknown_setting(deployment: Deployment) -> None:
     """A keyword that is no setting is an error with the near miss."""
     write(deployment.folder / "dags/wrong.py", LOADER.format(", enviroment='x'"))
-    assert "SettingsError: unknown setting 'enviroment', did you mean 'environment'?" in deployment.errors("wrong.py")
+    assert "SettingsError: unknown setting 'enviroment', did you mean 'environment'" in deployment.errors("wrong.py")
 
 
 def test_nothing_is_written_without_news(deployment: Deployment) -> None:

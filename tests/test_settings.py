@@ -128,7 +128,7 @@ def test_an_unknown_setting_is_an_error(monkeypatch: pytest.MonkeyPatch, name: s
 
 def test_an_unknown_keyword_is_an_error() -> None:
     """The same holds for what a caller gives, and an override that is None."""
-    with pytest.raises(SettingsError, match=r"unknown setting 'enviroment', did you mean 'environment'\?"):
+    with pytest.raises(SettingsError, match=r"unknown setting 'enviroment', did you mean 'environment'"):
         Settings.read(enviroment=None)
 
 

@@ -1,0 +1,128 @@
+"""What one generated DAG file holds: the specs of some tenants' DAGs, as data, and its text in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .keyed_file import dumps
+from .release import ACTIVE, Placement
+from .spec import DagSpec
+
+_TEXT = '''"""DAGs of {tenants}, in Airflow. Written by dagfactory_consul: what is edited here is lost.
+
+{header}
+"""
+
+{imports}from dagfactory_consul.generated import {name}
+
+{call}
+'''
+_INLINE = """emit(
+    globals(),
+    code={code!r},
+    dags=r'''
+{dags}
+''',
+)"""
+_BESIDE = """emit_from(globals(), {beside!r}, code={code!r})"""
+
+
+State = tuple[str, str, str, float]
+
+
+class Contents(NamedTuple):
+    """What a file holds. Equal contents give equal bytes, on any machine."""
+
+    store: str
+    """The address of the store, for humans."""
+    indexes: Mapping[str, int]
+    """By tenant: the store's number of the last change that reached this file, 0 where it keeps none."""
+    dags: Mapping[str, Placement]
+    """By DAG id, in order."""
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Contents:
+        """Read what `to_bytes` has written."""
+        fields = json.loads(data)
+        dags = {each["spec"]["dag_id"]: of_json(each) for each in fields["dags"]}
+        return cls(fields["store"], fields["tenants"], dags)
+
+    def to_bytes(self) -> bytes:
+        """Return it as it is kept in the history."""
+        fields = {"store": self.store, "tenants": self.indexes, "dags": [to_json(each) for each in self.dags.values()]}
+        return dumps(fields).encode()
+
+    def same_dags(self, other: Contents) -> bool:
+        """Say whether both give the same DAGs, whatever their headers say."""
+        return self.states() == other.states()
+
+    def states(self) -> dict[str, State]:
+        """Return all that makes a DAG what it is, by its id."""
+        return {dag_id: state_of(each) for dag_id, each in self.dags.items()}
+
+    def only(self, dag_id: str) -> Contents:
+        """Return the contents without any other DAG."""
+        return self._replace(dags={dag_id: self.dags[dag_id]})
+
+    def lines(self) -> str:
+        """Return the DAGs as JSON, one a line, for a file beside the Python file.
+
+        Airflow keeps the whole text of a file with each of its DAGs: with many of them in it that is too much.
+        """
+        return "[\n" + ",\n".join(dumps(to_json(each)) for each in self.dags.values()) + "\n]\n"
+
+    def text(self, code: str | None, modules: Iterable[str] = (), *, beside: str | None = None) -> str:
+        """Return the file's text.
+
+        Args:
+            code: where the builders' code stands, relative to the bundle; None where they are installed.
+            modules: what the file imports for the builders: Airflow's processor imports before it forks what stands at
+                the top of a file, once for all.
+            beside: the name of the file with the DAGs; None: they stand in the text.
+        """
+        tenants = ", ".join(self.indexes) if len(self.indexes) <= 5 else f"{len(self.indexes)} tenants"
+        lines = [f"store: {_plain(self.store)}"]
+        for tenant, index in self.indexes.items():
+            at = f"at index {index}, " if index else ""
+            lines.append(f"tenants/{tenant}: {at}configuration {self._hash(tenant)}")
+        if beside is not None:
+            name, call = "emit_from", _BESIDE.format(beside=beside, code=code)
+        else:
+            # Sorted: a DAG shows its configuration, and what comes from the history has its keys in that order.
+            dags = json.dumps([to_json(each) for each in self.dags.values()], indent=1, sort_keys=True)
+            # No quote ends the string that it stands in; JSON has its own way to write one.
+            name, call = "emit", _INLINE.format(code=code, dags=dags.replace("'", "\\u0027"))
+        imports = "".join(f"import {module}\n" for module in sorted(set(modules)))
+        return _TEXT.format(
+            tenants=tenants, header="\n".join(lines), imports=imports and f"{imports}\n", name=name, call=call
+        )
+
+    def _hash(self, tenant: str) -> str:
+        own = [[dag_id, each.spec.hash, each.state] for dag_id, each in self.dags.items() if each.spec.tenant == tenant]
+        return hashlib.sha256(dumps(own).encode()).hexdigest()[:16]
+
+
+def state_of(placed: Placement) -> State:
+    """Return all that makes a DAG what it is: also where its builder stands, which may move."""
+    return placed.spec.hash, placed.state, placed.origin, placed.since if placed.state != ACTIVE else 0.0
+
+
+def to_json(placed: Placement) -> dict[str, Any]:
+    """Return what is kept of a DAG: nothing that changes while the DAG does not."""
+    fields: dict[str, Any] = {"spec": placed.spec.to_json(), "origin": placed.origin}
+    if placed.state != ACTIVE:
+        fields |= {"state": placed.state, "since": placed.since}
+    return fields
+
+
+def of_json(fields: Mapping[str, Any]) -> Placement:
+    """Return a DAG of which `to_json` has said what is kept."""
+    return Placement(**{**fields, "spec": DagSpec.from_json(fields["spec"])})
+
+
+def _plain(text: str) -> str:
+    """Return it without what would end the docstring that it stands in."""
+    return text.replace("\\", "/").replace('"', "'")

@@ -1,0 +1,267 @@
+"""The history: what each version of a bundle consists of, kept where every worker can read it.
+
+Contents are addressed by their hash, so what does not change from one version to the next is kept once. In front of the
+store stands a folder on this machine, which the processor fills: a worker that shares it reads nothing from the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from .errors import SnapshotError, VersionGoneError
+from .keyed_file import dumps
+from .stores.base import MAX_VALUE_BYTES, Store
+
+log = logging.getLogger(__name__)
+
+_PART = MAX_VALUE_BYTES - 1024
+_BLOBS = "blobs"
+_VERSIONS = "versions"
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a version raises that is damaged, or was written by another version of this package."""
+
+
+class Version(NamedTuple):
+    """What one version of a bundle consists of."""
+
+    name: str
+    at: float
+    """When it came into force, in seconds since the epoch."""
+    files: Mapping[str, str]
+    """By path below the bundle, the reference of its contents."""
+    places: Mapping[str, str]
+    """By part (see `part_of`), the reference of its DAGs' places: DAG id to path."""
+    fingerprint: str
+    """Of the code with which all of it was verified."""
+    code: str | None = None
+    """The name of the builders' code that belongs to it (see `codebase`); None where they are installed."""
+    code_blob: str | None = None
+    """The reference of that code; None where an inner bundle brings it."""
+    modules: Mapping[str, tuple[str, ...]] = {}
+    """By builder, the `airflow.*` modules that it imports."""
+
+    @classmethod
+    def of_json(cls, fields: Mapping[str, Any]) -> Self:
+        modules = {builder: tuple(names) for builder, names in fields["modules"].items()}
+        return cls(**{**fields, "modules": modules})
+
+    def blobs(self) -> set[str]:
+        """Return all references."""
+        return {*self.files.values(), *self.places.values(), *filter(None, [self.code_blob])}
+
+
+def reference(data: bytes) -> str:
+    """Return the reference of contents: a hash of them."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def part_of(key: str) -> str:
+    """Return the part that a key belongs to: where one of many changes, one part in 64 is written anew."""
+    return f"{zlib.crc32(key.encode('utf-8', 'surrogatepass')) % 64:02}"
+
+
+class History:
+    """Contents and versions of one deployment, in a store and in a folder before it.
+
+    Args:
+        store: opens the store where they are kept, when it is first needed.
+        deployment: whose they are; it is part of each key.
+        folder: on this machine, read before the store; None: there is none.
+        fill: keep in the folder what is written, and what is read.
+    """
+
+    def __init__(self, store: Callable[[], Store], deployment: str, folder: Path | None, *, fill: bool) -> None:
+        self._open = store
+        self.deployment = deployment
+        self.folder = folder
+        self.fill = fill
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened."""
+        return self._open()
+
+    def close(self) -> None:
+        """Give back connections, if there are any."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+    def put(self, blobs: Mapping[str, bytes], version: Version | None = None) -> None:
+        """Write contents, and then the version that they belong to. Raises StoreError."""
+        self.put_locally(blobs, version)
+        self.store.put_many(self._items(blobs))
+        if version is not None:
+            self.store.put_many(_parts(self._key(_VERSIONS, version.name), dumps(version._asdict()).encode()))
+
+    def put_locally(self, blobs: Mapping[str, bytes], version: Version | None = None) -> None:
+        """Keep contents in the folder alone."""
+        for ref, data in blobs.items():
+            self._keep(_BLOBS, ref, data)
+        if version is not None:
+            self._keep(_VERSIONS, version.name, dumps(version._asdict()).encode())
+
+    def get(self, refs: Iterable[str]) -> dict[str, bytes]:
+        """Return contents by their references.
+
+        Raises:
+            VersionGoneError: some of them are neither here nor there.
+            StoreError: the store does not answer.
+        """
+        found: dict[str, bytes] = {}
+        missing = []
+        for ref in dict.fromkeys(refs):
+            data = self._kept(_BLOBS, ref)
+            if data is None or reference(data) != ref:
+                missing.append(ref)
+            else:
+                found[ref] = data
+        if missing:
+            for ref, data in self._fetch(_BLOBS, missing).items():
+                if reference(data) != ref:
+                    raise SnapshotError(f"{self.store.url}: {self._key(_BLOBS, ref)} is damaged: its hash is another")
+                found[ref] = data
+                self._keep(_BLOBS, ref, data)
+        if lost := [ref for ref in missing if ref not in found]:
+            raise VersionGoneError(f"{self.store.url} has no {self._key(_BLOBS, lost[0])}, and {len(lost) - 1} others")
+        return found
+
+    def version(self, name: str) -> Version | None:
+        """Return a version; None if it is neither here nor there.
+
+        Raises:
+            SnapshotError: it is damaged, or written by another version of this package.
+            StoreError: the store does not answer.
+        """
+        if (kept := self._kept(_VERSIONS, name)) is not None:
+            with suppress(*_UNREADABLE):
+                return Version.of_json(json.loads(kept))
+        data = self._fetch(_VERSIONS, [name]).get(name)
+        if data is None:
+            return None
+        try:
+            version = Version.of_json(json.loads(data))
+        except _UNREADABLE as error:
+            raise SnapshotError(f"{self.store.url}: {self._key(_VERSIONS, name)} cannot be read: {error!r}") from error
+        self._keep(_VERSIONS, name, data)
+        return version
+
+    def versions_here(self) -> list[Version]:
+        """Return the versions in the folder on this machine."""
+        found = []
+        if self.folder is not None and (self.folder / _VERSIONS).is_dir():
+            for path in (self.folder / _VERSIONS).iterdir():
+                with suppress(*_UNREADABLE, OSError):
+                    found.append(Version.of_json(json.loads(path.read_bytes())))
+        return found
+
+    def keep_here(self, versions: Collection[str], blobs: Collection[str]) -> None:
+        """Remove all others from the folder on this machine."""
+        for kind, names in ((_VERSIONS, versions), (_BLOBS, blobs)):
+            if self.folder is not None and (self.folder / kind).is_dir():
+                for path in (self.folder / kind).iterdir():
+                    if path.name not in names:
+                        path.unlink(missing_ok=True)
+
+    def keys(self) -> tuple[set[str], set[str]]:
+        """Return the names of all versions and the references of all contents in the store. Raises StoreError."""
+        names = [key.split("/") for key in self.store.keys()]  # noqa: SIM118  # a store is no mapping
+        own = [parts[1:] for parts in names if parts[0] == self.deployment and len(parts) == 3]
+        versions = {name.partition(".part")[0] for kind, name in own if kind == _VERSIONS}
+        return versions, {name.partition(".part")[0] for kind, name in own if kind == _BLOBS}
+
+    def drop(self, versions: Collection[str], blobs: Collection[str]) -> None:
+        """Remove versions, and then contents that none needs. Raises StoreError."""
+        for kind, names in ((_VERSIONS, versions), (_BLOBS, blobs)):
+            for name in names:
+                if self.folder is not None:
+                    (self.folder / kind / name).unlink(missing_ok=True)
+                key = self._key(kind, name)
+                entry = self.store.get(key)
+                if entry is not None:
+                    self.store.delete(key)
+                    for number in range(1, _count(entry.value)):
+                        self.store.delete(f"{key}.part{number}")
+
+    def _items(self, blobs: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
+        return [part for ref, data in blobs.items() for part in _parts(self._key(_BLOBS, ref), data)]
+
+    def _fetch(self, kind: str, names: list[str]) -> dict[str, bytes]:
+        entries = self.store.get_many([self._key(kind, name) for name in names])
+        found = {}
+        for name in names:
+            key = self._key(kind, name)
+            if (entry := entries.get(key)) is None:
+                continue
+            value = entry.value
+            wanted = [f"{key}.part{number}" for number in range(1, _count(value))]
+            more = self.store.get_many(wanted) if wanted else {}
+            if len(more) == len(wanted):
+                data = value.partition(b"\n")[2] + b"".join(more[part].value for part in wanted)
+                try:
+                    found[name] = zlib.decompress(data)
+                except zlib.error as error:
+                    raise SnapshotError(f"{self.store.url}: {key} is damaged: {error}") from error
+        return found
+
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self.deployment}/{kind}/{name}"
+
+    def _kept(self, kind: str, name: str) -> bytes | None:
+        if self.folder is None:
+            return None
+        try:
+            return (self.folder / kind / name).read_bytes()
+        except OSError:
+            return None
+
+    def _keep(self, kind: str, name: str, data: bytes) -> None:
+        if self.folder is None or not self.fill:
+            return
+        path = self.folder / kind / name
+        try:
+            write_atomically(path, data)
+        except OSError as error:  # a disk that is full: the store has it
+            log.warning("%s cannot be kept on this machine: %s", path, error)
+
+
+def write_atomically(path: Path, data: bytes, *, modified_ns: int | None = None) -> None:
+    """Replace a file, so that a reader sees the old one or the new one; it bears the time `modified_ns`.
+
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, new = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(new).chmod(0o644)
+        if modified_ns is not None:
+            os.utime(new, ns=(modified_ns, modified_ns))
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
+
+
+def _parts(key: str, data: bytes) -> list[tuple[str, bytes]]:
+    """Split contents over as many keys as they need; the first one says how many."""
+    packed = zlib.compress(data)
+    parts = [packed[start : start + _PART] for start in range(0, len(packed), _PART)]
+    first = (key, b"%d\n" % len(parts) + parts[0])
+    # The first part comes last: who sees it sees them all.
+    return [*((f"{key}.part{number}", part) for number, part in enumerate(parts) if number), first]
+
+
+def _count(value: bytes) -> int:
+    number = value.partition(b"\n")[0]
+    return int(number) if number.isdigit() else 1

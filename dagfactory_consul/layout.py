@@ -1,0 +1,231 @@
+"""The layout: a bundle's files on the processor's disk, written so that Airflow parses what has changed, no more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from .codebase import FOLDER
+from .contents import Contents
+from .history import reference, write_atomically
+from .occupancy import Parsed
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+PROBLEMS = "problems.py"
+_PROBLEMS_TEXT = '''"""Shows what is wrong with tenants' DAGs among Airflow's import errors.
+
+Written by dagfactory_consul.
+"""
+
+from dagfactory_consul.errors import ProblemsError
+
+PROBLEMS = {lines}
+
+if PROBLEMS:
+    raise ProblemsError("\\n".join([f"{{len(PROBLEMS)}} to mend; all else is in force", *PROBLEMS]))
+'''
+_IGNORED = f"# What is imported by files of DAGs, and is none of Airflow's DAG files itself\n/{FOLDER}/\n"
+_FOLDERS = ("tenants", "shards")
+_INLINE = 20
+"""How many DAGs a file may have in its own text."""
+_TOUCHES = (2.0, 10.0, 60.0)
+"""Seconds after which the file of problems is touched again: no DAG of it shows that Airflow has found what it says."""
+_KEPT_DATA = 600.0
+"""Seconds for which the data of a shared file's former contents stay."""
+_STUB = "# The DAGs that stood here have moved to another file: Airflow's list of DAGs follows.\n"
+
+
+class Layout:
+    """The files of an edition below one folder.
+
+    Args:
+        path: the folder, made if need be.
+        pointed_at: says which of some files a DAG in Airflow's list still points to.
+        parsed: says where, and when, Airflow has last found each of some DAGs.
+        clock: seconds since the epoch.
+        stale_after: Airflow's `stale_dag_threshold`, in seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        pointed_at: Callable[[Collection[str]], Collection[str]],
+        parsed: Callable[[Collection[str]], Mapping[str, Parsed]],
+        clock: Callable[[], float] = time.time,
+        stale_after: float = 50.0,
+    ) -> None:
+        self.path = path
+        self.stale_after = stale_after
+        self.clock = clock
+        self._pointed_at = pointed_at
+        self._watch = Watch(path, parsed, clock)
+        self._touches: list[tuple[str, float]] = []
+        self._written: set[str] = set()
+        """What this process has seen to be as it should."""
+        self._unused: dict[str, float] = {}
+        """Since when data beside files is not named by any."""
+
+    def write(
+        self,
+        files: Mapping[str, Contents],
+        before: Mapping[str, Contents],
+        code: str | None,
+        modules: Mapping[str, Iterable[str]],
+        *,
+        same_code: bool,
+    ) -> None:
+        """Bring the files on disk to what an edition says.
+
+        A file that has only lost DAGs to others keeps its time, so it is not parsed again: it cannot bring anything
+        new. One whose DAGs have moved stays as a stub until Airflow's list no longer points to it, since a file that
+        is gone makes its DAGs stale.
+
+        Args:
+            files: of the edition.
+            before: of the edition that stood here before; empty where that is not known.
+            code: the folder of the builders' code, below the bundle.
+            modules: by builder, what its files import for it.
+            same_code: whether the code is what it was before.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_if_changed(self.path / ".airflowignore", _IGNORED)
+        for folder in _FOLDERS:
+            # Python takes a compiled file for its source by whole seconds and size, so it would take a file's former
+            # contents for the present ones. A plain file in the way of the folder keeps it from compiling any.
+            write_if_changed(self.path / folder / "__pycache__", "")
+        places = {dag_id: path for path, contents in files.items() for dag_id in contents.dags}
+        # What has moved has to stand in its new file before the old one is without it.
+        silent = {path: same_code and _only_loses(files[path], before.get(path), places) for path in files}
+        for path in sorted(files, key=silent.__getitem__):
+            contents = files[path]
+            if same_code and contents is before.get(path) and path in self._written:
+                continue
+            used = {module for placed in contents.dags.values() for module in modules.get(placed.spec.builder, ())}
+            beside = self._write_beside(path, contents) if len(contents.dags) > _INLINE else None
+            self._written.add(path)
+            is_new = not (self.path / path).exists()
+            if self._write(path, contents.text(code, used, beside=beside), silent=silent[path]):
+                self._watch.add(path, contents.dags, is_new=is_new)
+                if path in before and any(dag_id not in places for dag_id in before[path].dags):
+                    # Airflow lets go of a DAG when its file is parsed so long after it was last found there.
+                    self._touch_later(path, self.stale_after + 5)
+        self._remove_old_data()
+        emptied = self._present() - files.keys()
+        stubs = {path for path in emptied if self._read(path) == _STUB}
+        needed = self._still_needed(stubs)
+        for path in emptied:
+            had = before[path].dags if path in before else {}
+            moved = [dag_id for dag_id in had if dag_id in places]
+            if moved and path not in stubs:
+                self._write(path, _STUB, silent=len(moved) == len(had))
+                if len(moved) < len(had):  # the others are gone: Airflow lets go of them as above
+                    self._touch_later(path, self.stale_after + 5)
+            elif path not in needed:
+                (self.path / path).unlink(missing_ok=True)
+        self._written &= files.keys()
+        self._watch.keep({path: contents.dags for path, contents in files.items()})
+
+    def write_problems(self, lines: list[str]) -> None:
+        """Bring the file that raises the problems to what they are; it stands there without any, too."""
+        shown = "[\n" + "".join(f"    {line!a},\n" for line in lines) + "]" if lines else "[]"
+        if write_if_changed(self.path / PROBLEMS, _PROBLEMS_TEXT.format(lines=shown)):
+            self._touch_later(PROBLEMS, *_TOUCHES)
+
+    def settle(self) -> None:
+        """Do what a later look has to do: touch what Airflow may have missed. Raises what `parsed` does."""
+        now = self.clock()
+        for path in {path for path, at in self._touches if at <= now}:
+            if (self.path / path).exists():
+                os.utime(self.path / path)
+        self._touches = [(path, at) for path, at in self._touches if at > now]
+        self._watch.look()
+
+    def _still_needed(self, stubs: Collection[str]) -> Collection[str]:
+        """Return the stubs that Airflow's list still points to.
+
+        They go with a change, when Airflow lists the files anew: it would go on asking for a file that is gone.
+        """
+        try:
+            return self._pointed_at(stubs) if stubs else ()
+        except Exception as error:  # noqa: BLE001  # whatever the database says: a stub harms nobody
+            log.warning("Which DAGs have moved by now cannot be known: %s", error)
+            return stubs
+
+    def _touch_later(self, path: str, *seconds: float) -> None:
+        now = self.clock()
+        others = [(other, at) for other, at in self._touches if other != path]
+        self._touches = [*others, *((path, now + each) for each in seconds)]
+
+    def remove_code(self, keep: Collection[str]) -> None:
+        """Remove the versions of the builders' code that no file here needs any more."""
+        folder = self.path / FOLDER
+        for found in folder.iterdir() if folder.is_dir() else ():
+            if f"{FOLDER}/{found.name}" not in keep and not found.name.startswith("."):
+                if found.is_symlink():
+                    found.unlink()
+                else:
+                    shutil.rmtree(found, ignore_errors=True)
+
+    def _write(self, path: str, text: str, *, silent: bool) -> bool:
+        """Write a file that is not as it should be; say whether Airflow is to parse it."""
+        target, known = self.path / path, self._read(path)
+        if known == text:
+            return False
+        if silent and known is not None:
+            write_atomically(target, text.encode(), modified_ns=target.stat().st_mtime_ns)
+            return False
+        write_atomically(target, text.encode())
+        return True
+
+    def _write_beside(self, path: str, contents: Contents) -> str:
+        """Write the DAGs of a shared file beside it, under a name that changes with them, and return the name."""
+        data = contents.lines()
+        target = (self.path / path).with_suffix(f".{reference(data.encode())[:12]}.json")
+        if not target.exists():
+            write_atomically(target, data.encode())
+        return target.name
+
+    def _remove_old_data(self) -> None:
+        """Remove what no shared file names any more, once no parse can be reading it."""
+        texts = "".join(filter(None, (self._read(path) for path in self._present())))
+        found = {path.name: path for folder in _FOLDERS for path in (self.path / folder).glob("*.json")}
+        now = self.clock()
+        self._unused = {name: self._unused.get(name, now) for name in found if name not in texts}
+        for name, since in self._unused.items():
+            if now - since > _KEPT_DATA:
+                found[name].unlink(missing_ok=True)
+
+    def _read(self, path: str) -> str | None:
+        try:
+            return (self.path / path).read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def _present(self) -> set[str]:
+        return {str(path.relative_to(self.path)) for folder in _FOLDERS for path in (self.path / folder).glob("*.py")}
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Replace a file unless it says so already; say whether it was replaced. Raises OSError."""
+    try:
+        if path.read_text() == text:
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_atomically(path, text.encode())
+    return True
+
+
+def _only_loses(contents: Contents, before: Contents | None, places: Mapping[str, str]) -> bool:
+    """Say whether a file has only lost DAGs, and all of them to other files."""
+    if before is None:
+        return False
+    old, new = before.states(), contents.states()
+    lost = old.keys() - new.keys()
+    return bool(lost) and new.items() <= old.items() and all(dag_id in places for dag_id in lost)

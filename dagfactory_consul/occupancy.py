@@ -1,0 +1,100 @@
+"""What Airflow's database says is in use: unfinished runs, the versions they need, and where DAGs stand.
+
+Only for the DAG processor's own process, which works on that database anyway. Parses and tasks have no access to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, union
+
+_CHUNK = 500
+"""How many values a query compares with, at most: SQLite and others have limits."""
+
+
+def unfinished(dag_ids: Collection[str]) -> dict[str, bool]:
+    """Say of each DAG whether it has runs that are queued or running. Raises what SQLAlchemy does."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import State
+
+    found: set[str] = set()
+    for some in _chunks(dag_ids):
+        query = select(DagRun.dag_id).where(DagRun.dag_id.in_(some), DagRun.state.in_(State.unfinished_dr_states))
+        found.update(_first_column(query.distinct()))
+    return {dag_id: dag_id in found for dag_id in dag_ids}
+
+
+def versions_in_use(bundle: str) -> set[str]:
+    """Return the versions of a bundle that a DAG points to or an unfinished run may need. Raises what SQLAlchemy does.
+
+    A file that is not parsed again keeps its DAGs at the version of its last parse.
+    """
+    from airflow.models.dag import DagModel
+    from airflow.models.dag_version import DagVersion
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import State
+
+    of_dags = select(DagModel.bundle_version).where(DagModel.bundle_name == bundle, ~DagModel.is_stale)
+    # By id and not by bundle: DAGs that are stale by now may still have runs.
+    runs = select(DagRun.id).where(DagRun.state.in_(State.unfinished_dr_states)).scalar_subquery()
+    of_runs = select(DagRun.bundle_version).where(DagRun.state.in_(State.unfinished_dr_states))
+    of_tasks = (
+        select(DagVersion.bundle_version)
+        .join(TaskInstance, TaskInstance.dag_version_id == DagVersion.id)
+        .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
+        .where(DagRun.id.in_(runs), DagVersion.bundle_name == bundle)
+    )
+    return {version for version in _first_column(union(of_dags, of_runs, of_tasks)) if version}
+
+
+class Parsed(NamedTuple):
+    """Where Airflow has last found a DAG, and when."""
+
+    file: str
+    """Below its bundle."""
+    at: float
+    """Seconds since the epoch."""
+
+
+def parsed(dag_ids: Collection[str]) -> dict[str, Parsed]:
+    """Return where Airflow has last found each DAG that it knows. Raises what SQLAlchemy does."""
+    from airflow.models.dag import DagModel
+
+    found = {}
+    for some in _chunks(dag_ids):
+        columns = (DagModel.dag_id, DagModel.relative_fileloc, DagModel.last_parsed_time)
+        for dag_id, file, at in _rows(select(*columns).where(DagModel.dag_id.in_(some))):
+            found[dag_id] = Parsed(file or "", at.timestamp() if at is not None else 0.0)
+    return found
+
+
+def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
+    """Return those of the files that a current DAG of the bundle still points to. Raises what SQLAlchemy does."""
+    from airflow.models.dag import DagModel
+
+    found: set[str] = set()
+    for some in _chunks(files):
+        query = select(DagModel.relative_fileloc).where(
+            DagModel.bundle_name == bundle, ~DagModel.is_stale, DagModel.relative_fileloc.in_(some)
+        )
+        found.update(_first_column(query.distinct()))
+    return found
+
+
+def _first_column(query: Any) -> list[Any]:
+    return [row[0] for row in _rows(query)]
+
+
+def _rows(query: Any) -> list[Any]:
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return list(session.execute(query))
+
+
+def _chunks(values: Collection[str]) -> Iterable[list[str]]:
+    ordered = list(values)
+    return (ordered[start : start + _CHUNK] for start in range(0, len(ordered), _CHUNK))

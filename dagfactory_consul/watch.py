@@ -1,0 +1,106 @@
+"""The watch: sees that Airflow has found what was written into DAG files, and touches those that it has missed.
+
+Airflow parses a file again whose time is younger than the end of its last parse. One that is edited while it is being
+parsed has an older time, so the edit would be lost. And a DAG that has moved to another file may be found once more in
+the one that it left, by a parse that was under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from .occupancy import Parsed
+
+
+class _Watched(NamedTuple):
+    dags: tuple[str, ...]
+    since: float
+    """When the file was written."""
+    touched: float | None
+    """When it was last touched after that; when it was written, for a file that no parse can have been reading."""
+    patience: float
+    """Seconds from the last touch after which DAGs that were not found are a reason to touch again."""
+
+
+class Watch:
+    """Watches the files below one folder.
+
+    Args:
+        folder: of the files.
+        parsed: says where, and when, Airflow has last found each of some DAGs.
+        clock: seconds since the epoch.
+    """
+
+    SECONDS: ClassVar[float] = 60.0
+    """How long a file is watched after it was written, at least: DAGs that have moved may be found elsewhere again."""
+    LONGEST: ClassVar[float] = 3600.0
+    """How long it is watched if Airflow does not find all that it says."""
+    DAGS_A_SECOND: ClassVar[int] = 500
+    """How many DAGs are asked for in a second, at most: a first load writes thousands, and Airflow waits meanwhile."""
+    PATIENCE: ClassVar[float] = 3.0
+    """Seconds after which DAGs that were not found are a reason to touch; three times that for each touch after."""
+
+    def __init__(
+        self,
+        folder: Path,
+        parsed: Callable[[Collection[str]], Mapping[str, Parsed]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.folder = folder
+        self.clock = clock
+        self._parsed = parsed
+        self._watched: dict[str, _Watched] = {}
+        self._looked = self._pause = 0.0
+
+    def add(self, path: str, dags: Collection[str], *, is_new: bool) -> None:
+        """Watch a file that was just written, until Airflow has surely found what it says.
+
+        Args:
+            path: below the folder.
+            dags: that it gives.
+            is_new: it was not there before, so no parse can have been reading it.
+        """
+        now = self.clock()
+        self._watched[path] = _Watched(tuple(dags), now, now if is_new else None, self.PATIENCE)
+
+    def keep(self, files: Mapping[str, Collection[str]]) -> None:
+        """Go on watching only these files, and what they give by now: DAGs may have left without a new time."""
+        self._watched = {
+            path: each._replace(dags=tuple(files[path])) for path, each in self._watched.items() if path in files
+        }
+
+    def look(self) -> None:
+        """Look what Airflow has found by now, and touch what it may have missed. Raises what `parsed` does."""
+        now = self.clock()
+        if not self._watched or 0 <= now - self._looked < self._pause:
+            return
+        dags = [dag_id for each in self._watched.values() for dag_id in each.dags]
+        self._looked, self._pause = now, len(dags) / self.DAGS_A_SECOND
+        found = self._parsed(dags)
+        for path, each in list(self._watched.items()):
+            if self._is_missed(path, each, found, now):
+                with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
+                    os.utime(self.folder / path)
+                self._watched[path] = each._replace(touched=now, patience=3 * each.patience)
+            if not 0 <= now - each.since < (self.SECONDS if self._is_sure(each, found) else self.LONGEST):
+                del self._watched[path]
+
+    def _is_sure(self, each: _Watched, found: Mapping[str, Parsed]) -> bool:
+        return each.touched is not None and all(
+            (one := found.get(dag_id)) is not None and one.at > each.touched for dag_id in each.dags
+        )
+
+    def _is_missed(self, path: str, each: _Watched, found: Mapping[str, Parsed], now: float) -> bool:
+        known = [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > each.since]
+        if any(one.file != path for one in known):
+            return True
+        if each.touched is None:
+            # A parse has ended that may have begun before the write, or there was none at all.
+            return bool(known) or now - each.since >= each.patience
+        surely = [one for one in known if one.at > each.touched]
+        return len(surely) < len(each.dags) and now - each.touched >= each.patience

@@ -1,0 +1,205 @@
+"""What versions consist of, in a store and in the folder before it."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dagfactory_consul.errors import SnapshotError, StoreDenied, StoreUnreachable, VersionGoneError
+from dagfactory_consul.history import History, Version, part_of, reference, write_atomically
+from dagfactory_consul.stores import open_store
+from dagfactory_consul.stores.base import Store
+from dagfactory_consul.stores.memory import MemoryStore
+from dagfactory_consul.stores.objects import ObjectStore
+from demo.consul import ConsulAgent
+
+STORES = ["memory", "folder", "objects", "objects on disk", "consul"]
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path, consul_prefix: str) -> Iterator[Store]:
+    """A place for a history, of each kind."""
+    opened = _open(request, tmp_path, consul_prefix)
+    yield opened
+    opened.close()
+
+
+def _open(request: pytest.FixtureRequest, tmp_path: Path, consul_prefix: str) -> Store:
+    if request.param == "memory":
+        return MemoryStore(tmp_path.name)
+    if request.param == "folder":
+        (tmp_path / "config").mkdir()
+        return open_store(str(tmp_path / "config")).beside("history")
+    if request.param == "objects":
+        return ObjectStore(f"memory://bucket/{consul_prefix}")
+    if request.param == "objects on disk":
+        return open_store(f"local://{tmp_path}/objects")
+    agent: ConsulAgent = request.getfixturevalue("consul_agent")
+    return open_store(agent.url, prefix=consul_prefix).beside("history")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> History:
+    """A history in memory, with a folder before it that is filled."""
+    return History(lambda: MemoryStore(tmp_path.name), "tested", tmp_path / "cache", fill=True)
+
+
+def elsewhere(history: History) -> History:
+    """Return the same as a machine sees it that has nothing."""
+    return History(lambda: history.store, history.deployment, None, fill=False)
+
+
+def blobs(*data: bytes) -> dict[str, bytes]:
+    return {reference(each): each for each in data}
+
+
+def version(name: str = "v1", **files: str) -> Version:
+    return Version(name, 5.0, files, {"07": "ref"}, "print", "code", "blob", {"Job": ("airflow.a",)})
+
+
+LARGE = random.Random(3).randbytes(2_000_000)  # noqa: S311  # only not to be packed
+"""What cannot be packed into one key's value."""
+
+
+def test_what_is_written_is_read_elsewhere(store: Store) -> None:
+    """Contents of any size, and the version that they belong to, are found by a machine that has nothing."""
+    known = blobs(b"", b"small", LARGE)
+    History(lambda: store, "tested", None, fill=False).put(known, version(a="x"))
+    other = History(lambda: store, "tested", None, fill=False)
+    assert other.get(known) == known
+    assert other.version("v1") == version(a="x")
+    assert other.version("v2") is None
+
+
+def test_what_is_dropped_is_gone_with_all_its_parts(store: Store) -> None:
+    """Dropping leaves no part behind, and touches neither what stays nor what another deployment keeps."""
+    other = History(lambda: store, "other", None, fill=False)
+    other.put(blobs(LARGE), version())
+    history = History(lambda: store, "tested", None, fill=False)
+    history.put(blobs(LARGE, b"stays"), version())
+    history.put({}, version("v2"))
+    history.drop(["v1"], [reference(LARGE)])
+    assert history.keys() == ({"v2"}, {reference(b"stays")})
+    assert not [key for key in store.keys() if key.startswith("tested/") and ".part" in key]  # noqa: SIM118
+    assert other.get([reference(LARGE)]) == blobs(LARGE)
+    assert other.keys() == ({"v1"}, {reference(LARGE)})
+
+
+def test_what_is_missing_is_an_error_that_says_so(here: History) -> None:
+    """Contents that are neither here nor there are gone, which is another answer than a store's silence."""
+    here.put(blobs(b"one"))
+    with pytest.raises(VersionGoneError, match="and 1 others"):
+        here.get([reference(b"one"), reference(b"two"), reference(b"three")])
+
+
+def test_a_store_that_does_not_answer(here: History) -> None:
+    """What is on this machine is read without the store; what is not is an error of the store's."""
+    here.put(blobs(b"one"), version())
+    here.store.failure = StoreUnreachable("asleep", store="x")  # type: ignore[attr-defined]
+    assert here.get([reference(b"one")]) == blobs(b"one")
+    assert here.version("v1") == version()
+    with pytest.raises(StoreUnreachable):
+        here.get([reference(b"two")])
+    with pytest.raises(StoreUnreachable):
+        here.version("v2")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", b"1\nnonsense", b"7\n"])
+def test_damaged_contents_are_never_handed_out(here: History, damaged: bytes) -> None:
+    """Contents whose hash is not their name are an error, or gone where a part of them is."""
+    here.store.put(f"tested/blobs/{reference(b'one')}", damaged)
+    with pytest.raises((SnapshotError, VersionGoneError)):
+        here.get([reference(b"one")])
+
+
+def test_other_contents_under_a_name_are_never_handed_out(here: History) -> None:
+    """A store that gives whole, valid contents of another name has damaged them."""
+    elsewhere(here).put({reference(b"one"): b"two"})
+    with pytest.raises(SnapshotError, match="damaged"):
+        here.get([reference(b"one")])
+
+
+def test_a_part_that_is_missing(here: History) -> None:
+    """Contents that lack a part are gone."""
+    elsewhere(here).put(blobs(LARGE))
+    here.store.delete(f"tested/blobs/{reference(LARGE)}.part2")
+    with pytest.raises(VersionGoneError):
+        here.get([reference(LARGE)])
+
+
+def test_a_damaged_folder_is_read_over(here: History, tmp_path: Path) -> None:
+    """What is damaged on this machine is had from the store, and is whole here afterwards."""
+    here.put(blobs(b"one"), version())
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"{")
+    assert here.get([reference(b"one")]) == blobs(b"one")
+    assert here.version("v1") == version()
+    assert (tmp_path / "cache/blobs" / reference(b"one")).read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("written", ['{"name": "v1"}', "[]", "no json"])
+def test_a_version_of_another_format_is_an_error_of_ours(here: History, written: str) -> None:
+    """A record that this package cannot read is named, and is no failure of the whole process."""
+    here.store.put("tested/versions/v1", b"1\n" + zlib.compress(written.encode()))
+    with pytest.raises(SnapshotError, match="versions/v1"):
+        here.version("v1")
+
+
+def test_the_versions_of_this_machine(here: History, tmp_path: Path) -> None:
+    """Those in the folder are listed, without what cannot be read."""
+    here.put({}, version("v1"))
+    here.put_locally({}, version("v2"))
+    (tmp_path / "cache/versions/v3").write_bytes(b"damaged")
+    assert sorted(each.name for each in here.versions_here()) == ["v1", "v2"]
+
+
+def test_what_is_put_locally_stands_here_alone(here: History) -> None:
+    """Without the right to write, this machine has it all the same."""
+    here.put_locally(blobs(b"one"), version())
+    assert here.get([reference(b"one")]) == blobs(b"one")
+    assert elsewhere(here).keys() == (set(), set())
+
+
+def test_a_store_that_refuses_leaves_no_version_without_its_contents(here: History) -> None:
+    """Contents come first: a version that can be read has all that it consists of."""
+    here.store.failure = StoreDenied("no", store="x")  # type: ignore[attr-defined]
+    with pytest.raises(StoreDenied):
+        here.put(blobs(b"one"), version())
+    here.store.failure = None  # type: ignore[attr-defined]
+    assert elsewhere(here).keys() == (set(), set())
+
+
+def test_a_worker_fills_no_folder(here: History, tmp_path: Path) -> None:
+    """Who only reads leaves the folder as it is: another user's processor owns it."""
+    elsewhere(here).put(blobs(b"one"))
+    reader = History(lambda: here.store, "tested", tmp_path / "none", fill=False)
+    reader.get([reference(b"one")])
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(here: History, tmp_path: Path) -> None:
+    """A disk that is full, or a file in the way, is no reason not to publish: the store has it."""
+    (tmp_path / "cache").write_text("in the way")
+    here.put(blobs(b"one"), version())
+    assert elsewhere(here).get([reference(b"one")]) == blobs(b"one")
+
+
+def test_one_change_touches_one_part() -> None:
+    """Keys are spread over few parts, each always in the same one, whatever their letters."""
+    parts = {part_of(f"tenant{number}__job\udc80") for number in range(2000)}
+    assert len(parts) == 64
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """A reader sees the old file or the new one, others may read it, and nothing is left beside it."""
+    write_atomically(tmp_path / "a/b", b"old")
+    write_atomically(tmp_path / "a/b", b"new", modified_ns=1_000)
+    assert (tmp_path / "a/b").read_bytes() == b"new"
+    assert (tmp_path / "a/b").stat().st_mtime_ns == 1_000
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]

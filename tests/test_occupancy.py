@@ -1,0 +1,91 @@
+"""What Airflow's database says is in use. On a real one, in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.utils.session import create_session
+
+from dagfactory_consul import occupancy
+from dagfactory_consul.occupancy import Parsed
+from tests.bundles import BUNDLE, make_database
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def database() -> None:
+    """A database with nothing in it."""
+    make_database()
+
+
+def add(*rows: Any) -> None:
+    """Write rows, one after the other."""
+    with create_session() as session:
+        for row in rows:
+            session.add(row)
+            session.flush()
+
+
+def dag(dag_id: str = "acme__job", **fields: Any) -> Any:
+    from airflow.models.dag import DagModel
+
+    known: dict[str, Any] = {"bundle_name": BUNDLE, "bundle_version": "v1", "relative_fileloc": "tenants/acme.py"}
+    known |= {"is_stale": False, "last_parsed_time": NOW, **fields}
+    return DagModel(dag_id=dag_id, **known)  # type: ignore[no-untyped-call]
+
+
+def run(state: str, dag_id: str = "acme__job", version: str | None = None) -> Any:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import DagRunState
+
+    return DagRun(
+        dag_id=dag_id, run_id=f"{dag_id}.{state}", state=DagRunState(state), run_type="manual", bundle_version=version
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "unfinished"), [("queued", True), ("running", True), ("success", False), ("failed", False)]
+)
+def test_whether_a_dag_has_unfinished_runs(state: str, *, unfinished: bool) -> None:
+    """A queued or a running run is unfinished; a DAG that Airflow has never seen has none."""
+    add(dag(), dag("acme__other"), run(state))
+    expected = {"acme__job": unfinished, "acme__other": False, "nobody__job": False}
+    assert occupancy.unfinished(list(expected)) == expected
+
+
+def test_versions_in_use() -> None:
+    """Those that a current DAG of the bundle points to, and those of unfinished runs, be their DAGs stale or not."""
+    stale = dag("stale__job", is_stale=True, bundle_version="of a stale DAG")
+    other = dag("other__job", bundle_name="other", bundle_version="of another bundle")
+    add(dag(), stale, other, run("running", version="pinned"), run("success", version="finished"))
+    add(run("queued", "stale__job", version="pinned by a stale one"), run("running", "other__job"))
+    assert occupancy.versions_in_use(BUNDLE) == {"v1", "pinned", "pinned by a stale one"}
+
+
+def test_where_dags_were_found() -> None:
+    """For each DAG that Airflow knows: its file, and when it was last parsed."""
+    add(dag(), dag("never__parsed", relative_fileloc=None, last_parsed_time=None))
+    assert occupancy.parsed(["acme__job", "never__parsed", "nobody__job"]) == {
+        "acme__job": Parsed("tenants/acme.py", NOW.timestamp()),
+        "never__parsed": Parsed("", 0.0),
+    }
+
+
+def test_which_files_are_pointed_at() -> None:
+    """Only a DAG that is current, and of this bundle, keeps a file."""
+    add(dag(), dag("stale__job", is_stale=True, relative_fileloc="tenants/stale.py"))
+    add(dag("other__job", bundle_name="other", relative_fileloc="tenants/other.py"))
+    asked = ["tenants/acme.py", "tenants/stale.py", "tenants/other.py", "tenants/nobody.py"]
+    assert occupancy.pointed_at(BUNDLE, asked) == {"tenants/acme.py"}
+
+
+@pytest.mark.parametrize("ask", [occupancy.unfinished, occupancy.parsed, lambda ids: occupancy.pointed_at(BUNDLE, ids)])
+def test_any_number_may_be_asked_for(ask: Callable[[list[str]], Any]) -> None:
+    """Databases limit what one query compares with: more is asked for in several."""
+    add(dag())
+    assert ask([]) in ({}, set())
+    assert ask(["acme__job", "tenants/acme.py", *(f"x{number}" for number in range(40_000))])
