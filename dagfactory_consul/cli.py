@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import DagFactoryError
+from .errors import DagFactoryError, StoreError
 
 if TYPE_CHECKING:
+    from .release import Release
     from .settings import Settings
+    from .snapshot import Snapshot
     from .stores import Store
 
 app = typer.Typer(
@@ -71,20 +76,18 @@ def put(
 @app.command()
 def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
     """Show what the store would put in force, against what is. Exits with 1 where something has to be mended."""
-    import time
-
     from . import release as releases
     from .plan import diff
     from .plan import plan as make_plan
     from .registry import load_builders
-    from .runtime import client_of, release_path
+    from .runtime import client_of
     from .snapshot import from_reading
 
     settings = _settings(store, prefix)
     registry = load_builders(settings)
-    in_force = releases.load(release_path(settings))
-    client = client_of(settings)
-    snapshot = client.guard.check(client.kept(), from_reading(_open(settings).read(), now=time.time()))
+    reading = _open(settings).read()
+    in_force, known = _in_force(settings)
+    snapshot = client_of(settings).guard.check(known, from_reading(reading, now=time.time()))
     new = make_plan(
         snapshot,
         registry,
@@ -116,16 +119,45 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
 
 @app.command()
 def status() -> None:
-    """Show what is in force on this machine, how old it is, and what is wrong."""
+    """Show what is in force in each deployment and on this machine, how old it is, and what is wrong."""
+    settings = _settings(None, None)
+    deployments = []
+    try:
+        deployments = _deployments(settings)
+    except StoreError as error:
+        print(f"problem     what deployments say cannot be read: {error}")
+    for each in deployments:
+        _show_deployment(each)
+    if not _show_machine(settings) and not deployments:
+        print(f"Nothing is known yet of {settings.store}: no DAG file has been parsed with these settings.")
+        raise typer.Exit(1)
+
+
+def _show_deployment(status: dict[str, Any]) -> None:
+    rows = {
+        "deployment": f"{status['deployment']} (bundle {status['bundle']})",
+        "version": f"{status['version']}, agreed {_ago(time.time() - status['agreed'])}",
+        "snapshot": f"{status['snapshot']}, index {status['index']}",
+        "written": f"{_ago(time.time() - status['at'])} by {status['by']}",
+        "DAGs": f"{status['dags']} active, {len(status['draining'])} draining",
+    }
+    for name, text in rows.items():
+        print(f"{name:11} {text}")
+    for line in status["problems"]:
+        print(f"problem     {line}")
+    print()
+
+
+def _show_machine(settings: Settings) -> bool:
+    """Show what the plain loader has in force on this machine; False if that is nothing."""
     from . import release as releases
     from .runtime import client_of, release_path
 
-    settings = _settings(None, None)
     client = client_of(settings)
     about, attempt = client.about(), client.last_attempt()
+    release = releases.load(release_path(settings))
     if not about:
-        print(f"Nothing is known yet of {settings.store}: no DAG file has been parsed with these settings.")
-        raise typer.Exit(1)
+        return False
     now = client.clock()
     rows = {
         "store": about["source"],
@@ -133,13 +165,14 @@ def status() -> None:
         "last asked": f"{_ago(now - attempt.at)}"
         + (f", {attempt.failures} failures in a row" * bool(attempt.failures)),
     }
-    release = releases.load(release_path(settings))
-    states = [placed.state for placed in release.dags.values()] if release else []
-    rows["DAGs"] = f"{states.count(releases.ACTIVE)} active, {states.count(releases.DRAINING)} draining"
+    if release is not None:
+        states = [placed.state for placed in release.dags.values()]
+        rows["DAGs"] = f"{states.count(releases.ACTIVE)} active, {states.count(releases.DRAINING)} draining"
     for name, text in rows.items():
         print(f"{name:11} {text}")
     for line in [*client.problems(), *(map(str, release.problems) if release else ())]:
         print(f"problem     {line}")
+    return True
 
 
 @app.command()
@@ -147,15 +180,20 @@ def accept(version: Annotated[str, typer.Argument(help="The held snapshot's vers
     """Put a held snapshot in force as it is: what is missing from it then goes."""
     from .runtime import client_of
 
-    client = client_of(_settings(None, None))
-    held = client.about().get("held")
-    if held is None:
-        _fail("nothing is held on this machine")
-    elif held["version"] != version:
-        _fail(f"what is held is {held['version']}, not {version!r}: {held['reason']}")
+    settings = _settings(None, None)
+    client = client_of(settings)
+    found = [client.about().get("held")]
+    with contextlib.suppress(StoreError):  # what this machine holds is known all the same
+        found += [each["held"] for each in _deployments(settings)]
+    held = {each["version"]: each["reason"] for each in found if each}
+    if not held:
+        _fail("nothing is held")
+    elif version not in held:
+        known = "; ".join(f"{each}: {reason}" for each, reason in held.items())
+        _fail(f"{version!r} is not what is held, but {known}")
     else:
         client.accept(version)
-        print(f"Accepted: {held['reason']}. The next refresh puts it in force.")
+        print(f"Accepted: {held[version]}. The next refresh puts it in force.")
 
 
 def main() -> None:
@@ -169,6 +207,39 @@ def main() -> None:
 def _fail(message: str) -> None:
     print(f"dagfactory-consul: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _deployments(settings: Settings) -> list[dict[str, Any]]:
+    """Return what each deployment has written of itself. Raises StoreError."""
+    from .reporting import STATUS
+
+    beside = _open(settings).beside("runtime")
+    keys = [key for key in beside.keys() if key.endswith(f"/{STATUS}")]  # noqa: SIM118  # a store is no mapping
+    found = []
+    for entry in beside.get_many(keys).values():
+        with contextlib.suppress(ValueError):  # damaged: its deployment writes it again
+            found.append(json.loads(entry.value))
+    return found
+
+
+def _in_force(settings: Settings) -> tuple[Release | None, Snapshot | None]:
+    """Return what is in force: as the deployment has agreed, or where it has no bundle as this machine knows it."""
+    from . import edition
+    from . import release as releases
+    from .head import Head, Heads
+    from .history import History
+    from .runtime import client_of, history_store, release_path
+
+    own = _settings(None, None)
+    heads = Heads(lambda: _open(own).beside("runtime"), own.deployment_name, own.state_dir)
+    try:
+        if (entry := heads.read()) is not None:
+            history = History(lambda: history_store(own), own.deployment_name, None, fill=False)
+            found, _ = edition.load(Head.of_bytes(entry.value), history)
+            return found.release, found.snapshot
+    except (DagFactoryError, ValueError, KeyError, TypeError) as error:
+        print(f"compared with what this machine knows, as what its deployment agreed on cannot be read: {error}")
+    return releases.load(release_path(settings)), client_of(settings).kept()
 
 
 def _settings(store: str | None, prefix: str | None) -> Settings:

@@ -235,6 +235,14 @@ def test_tenants_in_consul_become_dags_that_run(stack: NativeStack, api: Airflow
 
 
 @pytest.mark.airflow
+def test_the_settings_are_as_the_bundle_wants_them(stack: NativeStack) -> None:
+    """The bundle, which warns of each of Airflow's settings that slows or breaks it, has nothing to say here."""
+    log = stack.log("airflow-dag-processor")
+    assert "DAGs new" in log
+    assert [line for line in log.splitlines() if ". Set AIRFLOW__" in line or "refresh_interval is" in line] == []
+
+
+@pytest.mark.airflow
 def test_the_samples_are_pushed_once(stack: NativeStack) -> None:
     """Starting the stack again leaves alone what somebody has changed in Consul since."""
     init = stack.services["config-init"]

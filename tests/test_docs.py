@@ -19,10 +19,11 @@ README = (ROOT / "README.md").read_text()
 
 HEAD = """# Settings
 
-In section `[dagfactory_consul]` of `airflow.cfg`, or as environment variables `AIRFLOW__DAGFACTORY_CONSUL__<NAME>`, as
-all of Airflow's. Every one may be given to `load_dags` and `load_problems` as a keyword. An unknown one is an error.
-`airflow config list --section dagfactory_consul` shows them too. None is secret: a Consul's token is
-[its own affair](stores.md).
+In section `[dagfactory_consul]` of `airflow.cfg`, or as environment variables `AIRFLOW__DAGFACTORY_CONSUL__<NAME>`,
+as all of Airflow's. Every one may be given among the bundle's `kwargs`, or to `load_dags` and `load_problems` as a
+keyword, and wins there. An unknown one is an error. `airflow config list --section dagfactory_consul` shows them too.
+None is secret: a Consul's token is [its own affair](stores.md). `TTL` is for the plain loader; `DEPLOYMENT`, those of
+the history, `OWN_FILES` and `SHARDS` are for the bundle.
 
 | name | default | meaning |
 |---|---|---|

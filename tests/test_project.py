@@ -19,22 +19,36 @@ ROWS = (
     "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit",
     "stores stores.*",
     "snapshot guard client",
-    "spec flags builders registry factory plan release settle",
+    "spec flags builders registry factory plan replan release settle",
+    "arrangement contents head history codebase edition occupancy",
     "runtime runs verify assembly renewal parse task_start project loader hook provider",
+    "note papers child scouts trial preflight generated watch layout retention reporting advice",
+    "agreement rollout processor worker bundle plugin",
     "cli",
 )
 """The modules, row by row: each imports only what stands in its own row or above. A name may end with `.*`."""
 
 WITH_AIRFLOW = {
+    "advice",
     "assembly",
     "builders",
+    "bundle",
+    "child",
+    "codebase",  # an inner bundle
+    "generated",
     "hook",
+    "occupancy",
     "parse",
+    "plugin",
+    "preflight",
     "renewal",
+    "reporting",
     "runs",
     "stores.consul_settings",  # a connection by its id
+    "stores.filesystem",  # a connection by its id, too
     "stores.variables",
     "task_start",
+    "trial",
     "verify",
 }
 """The modules, and packages with all in them, whose subject is Airflow."""

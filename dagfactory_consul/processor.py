@@ -1,0 +1,323 @@
+"""A DAG processor's part in a deployment: sees what has changed, has it tried, publishes it, and writes the files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from . import edition as editions
+from . import snapshot as snapshots
+from .agreement import UNREADABLE, Agreement
+from .arrangement import Limits
+from .codebase import Code, Codebase
+from .edition import Edition
+from .errors import DagFactoryError, NothingKnownError, StoreError
+from .layout import Layout
+from .occupancy import Parsed
+from .plan import diff
+from .problems import Problem
+from .reporting import Reporter
+from .retention import Retention
+from .rollout import Rollout, Tried
+from .runtime import client_of, runtime_store
+from .settings import Settings
+from .snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Occupancy(Protocol):
+    """What Airflow's database says is in use (see `occupancy`)."""
+
+    def parsed(self, dag_ids: Collection[str]) -> dict[str, Parsed]: ...
+    def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]: ...
+    def versions_in_use(self, bundle: str) -> set[str]: ...
+    def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
+
+
+class Processor:
+    """Keeps one deployment's files on this machine at what the store says.
+
+    Nothing here imports a builder, and nothing waits for one: that is for a child process (see `preflight`). And
+    nothing waits long for a store: Airflow's processor does nothing else meanwhile.
+
+    Args:
+        name: of the bundle.
+        base: the bundle's folder on this machine.
+        path: where the files go.
+        settings: of the deployment.
+        codebase: the builders' code.
+        occupancy: what Airflow's database says is in use.
+        clock: seconds since the epoch.
+        stale_after: Airflow's `stale_dag_threshold`, in seconds.
+    """
+
+    PAUSE: ClassVar[float] = 0.5
+    """Seconds between two looks, at least: while files are parsed Airflow's processor asks twenty times a second."""
+    PATIENCE: ClassVar[float] = 30.0
+    """Seconds, and a twentieth for each DAG, that a processor gives the one that has published a change to parse it
+    first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
+
+    def __init__(
+        self,
+        name: str,
+        base: Path,
+        path: Path,
+        settings: Settings,
+        codebase: Codebase,
+        *,
+        occupancy: Occupancy,
+        clock: Callable[[], float] = time.time,
+        stale_after: float = 50.0,
+    ) -> None:
+        self.base = base
+        self.path = path
+        self.settings = settings
+        self.codebase = codebase
+        self.occupancy = occupancy
+        self.clock = clock
+        self.client = client_of(replace(settings, ttl=0.0), max_backoff=10.0, clock=clock)
+        self.reporter = Reporter(name, settings.deployment_name, runtime_store(settings))
+        self.agreement = Agreement(name, base, settings, self.reporter, clock)
+        self.rollout = Rollout(
+            base, path, settings, codebase, self.agreement, unfinished=occupancy.unfinished, clock=clock
+        )
+        self.layout = Layout(
+            path, lambda files: occupancy.pointed_at(name, files), occupancy.parsed, clock, stale_after
+        )
+        self.retention = Retention(self.agreement.history, settings, lambda: occupancy.versions_in_use(name), clock)
+        self.laid_out: Edition | None = None
+        """What the files on this machine say."""
+        self._refreshed = float("-inf")
+        self._taken_over = 0.0
+
+    def refresh(self) -> None:
+        """Bring this machine to what the store says, as far as that can be done within a moment.
+
+        Raises:
+            DagFactoryError: nothing is in force yet, and why.
+        """
+        began = time.monotonic()
+        if began - self._refreshed < self.PAUSE and not self.rollout.preflight.busy and self.laid_out is not None:
+            return
+        self._refreshed = began
+        with self._turn() as mine:
+            self._reload()
+            if mine:
+                try:
+                    self._refresh()
+                except (DagFactoryError, OSError) as error:  # a disk that is full, too
+                    self.reporter.failed()
+                    if self.agreement.edition is None:
+                        raise
+                    self.reporter.once(f"{error}. What is in force stays")
+        if self.laid_out is None:
+            edition = self.agreement.edition
+            by = edition.head.by if edition is not None else "another process of this machine"
+            raise NothingKnownError(f"nothing is in force on this machine yet: {by} has its turn first")
+        self._report(time.monotonic() - began)
+
+    @property
+    def version(self) -> str | None:
+        """The version in force on this machine."""
+        return self.laid_out.version.name if self.laid_out is not None else None
+
+    def stop(self) -> None:
+        """End what is at work."""
+        self.rollout.preflight.stop()
+
+    def problems(self) -> list[str]:
+        """Return all that is wrong, a line each."""
+        edition = self.agreement.edition
+        problems = edition.release.problems if edition is not None else ()
+        return [*self.client.problems(), *self.rollout.problems(), *map(str, problems)]
+
+    def _refresh(self) -> None:
+        self._settle_layout()
+        if self.client.last_attempt().failures and not self.client.is_due():
+            self.agreement.look_away()  # each question may take as long as it may
+        else:
+            self.agreement.look()
+        if self.agreement.take_over():
+            self._note_taken_over()
+        self._follow()
+        tried = self.rollout.try_next(self._snapshot())
+        if tried is not None:
+            self._publish(tried)
+        elif self.agreement.known and self.agreement.edition is not None:
+            self.agreement.restore()
+            self.retention.sweep(self.agreement.edition)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Hold this machine's lock on the bundle, unless another process does; say whether it is held."""
+        self.base.mkdir(parents=True, exist_ok=True)
+        with (self.base / "lock").open("a") as lock:
+            try:
+                # Of this process alone: the child that is forked meanwhile would hold the other kind as well.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                yield False
+                return
+            yield True
+
+    def _reload(self) -> None:
+        """Take up what this machine has applied: by this process before a restart, or by another one."""
+        agreement = self.agreement
+        head = agreement.heads.applied()
+        if head is None or (self.laid_out is not None and head == self.laid_out.head):
+            return
+        if agreement.edition is not None and agreement.edition.head == head:
+            self.laid_out = agreement.edition  # it was written again as it was, under a later number
+            return
+        try:
+            found, code = editions.load(head, agreement.history)
+            self._lay_out(found, code)
+            agreement.edition, agreement.code = found, code
+        except (*UNREADABLE, StoreError) as error:
+            log.warning("What was in force on this machine cannot be taken up, and is asked for anew: %s", error)
+
+    def _settle_layout(self) -> None:
+        try:
+            self.layout.settle()
+        except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
+            self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
+
+    def _note_taken_over(self) -> None:
+        edition, code = self.agreement.edition, self.agreement.code
+        assert edition is not None, "something was taken over"
+        assert code is not None, "with its code"
+        self.rollout.settle_for(edition, code)
+        self._keep(edition)
+        self._taken_over = time.monotonic()
+
+    def _follow(self) -> None:
+        """Bring this machine's files to what is in force, once the processor that has published it has had its turn."""
+        edition, code = self.agreement.edition, self.agreement.code
+        if edition is None or code is None or (self.laid_out is not None and edition.head == self.laid_out.head):
+            return
+        if self.agreement.is_own or self._had_its_turn(edition):
+            self._lay_out(edition, code)
+
+    def _had_its_turn(self, edition: Edition) -> bool:
+        if self.laid_out is not None and edition.head.version == self.laid_out.head.version:
+            return True
+        dags = edition.changed_since(self.laid_out)
+        waited = max(time.monotonic() - self._taken_over, self.clock() - edition.head.at)
+        if waited >= self.PATIENCE + len(dags) / 20:
+            return True
+        # What this machine had on its disk before is not known: a DAG that is there is good enough then.
+        since = edition.head.at if self.laid_out is not None else 0.0
+        try:
+            found = self.occupancy.parsed(dags)
+        except Exception as error:  # noqa: BLE001  # whatever the database says, in the end the other one had its turn
+            self.reporter.once(f"whether another processor has parsed its change cannot be known: {error}")
+            return False
+        return len(found) == len(dags) and all(each.at >= since for each in found.values())
+
+    def _snapshot(self) -> Snapshot:
+        """Return what the store says, or what was known last."""
+        edition = self.agreement.edition
+        if edition is not None and self.client.kept() is None:
+            self._keep(edition)
+        with self.client.turn() as mine:
+            if mine:
+                return self.client.refresh(fallback=edition is None)
+        kept = self.client.kept()
+        if kept is None:
+            raise NothingKnownError(f"nothing is known of {self.client.store.url}; it is asked again in a moment")
+        return kept
+
+    def _keep(self, edition: Edition) -> None:
+        """Weigh what comes next against what the deployment agreed on, and not against what this machine has seen."""
+        try:
+            snapshots.save(edition.snapshot, self.client.path)
+        except OSError as error:
+            log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400
+
+    def _publish(self, tried: Tried) -> None:
+        before = self.agreement.edition
+        if not self.rollout.is_new(tried):
+            self.rollout.end(tried, published=True, changed=False)
+            return
+        draft = editions.make(
+            tried.result.release,
+            tried.snapshot,
+            before,
+            stamp=self.agreement.stamp(),
+            limits=Limits(self.settings.own_files, self.settings.shards),
+            code=tried.code,
+            archive=tried.archive,
+            modules=tried.result.modules,
+        )
+        published = self.agreement.publish(draft, tried.code)
+        self.rollout.end(tried, published=published, changed=True)
+        if published:
+            self._lay_out(draft.edition, tried.code)
+            _log_change(before, draft.edition)
+
+    def _lay_out(self, edition: Edition, code: Code) -> None:
+        """Bring this machine's files to an edition. Raises StoreError, VersionGoneError: its code cannot be had."""
+        if code.folder is not None and not (self.path / code.folder).exists():
+            ref = edition.version.code_blob
+            self.codebase.lay_out(code, self.path, self.agreement.history.get([ref])[ref] if ref else None)
+        before = self.laid_out
+        self.layout.write(
+            edition.files,
+            before.files if before is not None else edition.files,
+            code.folder,
+            {builder: _importable(names) for builder, names in edition.version.modules.items()},
+            same_code=before is None or before.version.code == edition.version.code,
+        )
+        self.agreement.heads.apply(edition.head)
+        earlier = f"code/{before.version.code}" if before is not None and before.version.code else None
+        self.layout.remove_code({*filter(None, [code.folder, earlier]), *self.rollout.folders()})
+        self.laid_out = edition
+
+    def _report(self, seconds: float) -> None:
+        edition = self.agreement.edition
+        if edition is None:
+            return
+        lines = self.problems()
+        self.layout.write_problems(lines)
+        age = max(0.0, self.clock() - (self.client.last_attempt().good_at or edition.snapshot.read_at))
+        self.reporter.report(edition, lines, age=age, seconds=seconds, write=not self.agreement.cannot_write)
+
+
+def _importable(names: Collection[str]) -> tuple[str, ...]:
+    """Return the modules that can be imported. Airflow's processor would import them here too, before it forks."""
+    import importlib
+
+    found = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  # a provider that is not installed, or broken
+            log.debug("%s is not imported before the fork: %s", name, error)
+        else:
+            found.append(name)
+    return tuple(found)
+
+
+def _log_change(before: Edition | None, after: Edition) -> None:
+    change = diff(before.release.specs() if before is not None else {}, after.release.specs())
+    for what, dag_ids in (("new", change.added), ("gone", change.removed), ("changed", change.changed)):
+        if dag_ids:
+            log.info("%d DAGs %s: %s", len(dag_ids), what, _some(dag_ids))
+    drained = {placed.spec.dag_id for placed in before.draining()} if before is not None else set()
+    if begun := [each.spec.dag_id for each in after.draining() if each.spec.dag_id not in drained]:
+        log.info("%d DAGs are switched off, and drain: %s", len(begun), _some(begun))
+    known: Collection[Problem] = before.release.problems if before is not None else ()
+    for problem in after.release.problems:
+        if problem not in known:  # once, not with each change
+            log.warning("%s", problem)
+
+
+def _some(dag_ids: Sequence[str]) -> str:
+    return ", ".join(dag_ids[:10]) + (f" and {len(dag_ids) - 10} more" if len(dag_ids) > 10 else "")
