@@ -90,8 +90,8 @@ Airflow      {airflow.url}
 log in as    {USER}, password {airflow.password}
 the data     {source.about}
 
-Try, in another terminal, and watch Airflow: the first line lets the DAGs of one builder drain and go, for all
-tenants, within half a minute; the second brings them back in seconds.
+Try, in another terminal, and watch Airflow: the first line switches the DAGs of one builder off, for all tenants.
+About a second later they drain, and go after some more, as they have no runs. The second line brings them back.
 
   {source.how_to_put("flags/process-messages", "false")}
   {source.how_to_put("flags/process-messages", "true")}

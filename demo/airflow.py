@@ -170,6 +170,7 @@ class Airflow:
             },
             "api": {"host": "127.0.0.1", "port": self.port, "base_url": self.url, "secret_key": secrets.token_hex(16)},
             "api_auth": {"jwt_secret": secrets.token_hex(32)},
+            "dag_processor": {"dag_bundle_storage_path": self.home / "bundles"},  # the default is shared, below /tmp
             "logging": {
                 "worker_log_server_port": self._logs_port,
                 "trigger_log_server_port": self._trigger_logs_port,

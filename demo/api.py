@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 
 TRIES = 3
-"""How often a run is asked for, at most."""
+"""How often something is asked for, at most."""
 
 
 class AirflowApi:
@@ -45,19 +45,12 @@ class AirflowApi:
         return {each["filename"]: each["stack_trace"] for each in self._all("/api/v2/importErrors", "import_errors")}
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run, and return its id.
-
-        On SQLite the API server, which writes its audit log in its event loop, can stand in the way of its own other
-        write until that gives up: it then answers 500, and nothing has been done. The id makes asking again safe.
-        """
+        """Start a run, and return its id, which makes asking again safe."""
         run_id = f"demo__{uuid4().hex}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
-        for _ in range(TRIES):
-            answer = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
-            if answer.is_success or answer.status_code == httpx.codes.CONFLICT:
-                return run_id
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
+        answer = self._write("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        if answer.is_success or answer.status_code == httpx.codes.CONFLICT:
+            return run_id
         raise AssertionError(f"{dag_id} cannot be started: {answer.status_code} {answer.text[:500]}")
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
@@ -72,6 +65,12 @@ class AirflowApi:
         """Return the state of each task of a run; None before it is scheduled."""
         listed = self._all(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
         return {task["task_id"]: task["state"] for task in listed}
+
+    def open_pool(self, slots: int) -> None:
+        """Let so many tasks of Airflow's default pool run at once; with 0 none starts any more."""
+        body = {"pool": "default_pool", "slots": slots}
+        answer = self._write("PATCH", "/api/v2/pools/default_pool", params={"update_mask": ["slots"]}, json=body)
+        assert answer.is_success, f"the pool cannot be changed: {answer.status_code} {answer.text[:500]}"
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """Return the log of a task's first try."""
@@ -90,6 +89,18 @@ class AirflowApi:
             found += page[name]
             if not page[name] or len(found) >= page["total_entries"]:
                 return found
+
+    def _write(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        """Ask for something that may be asked for again, and return the answer.
+
+        On SQLite the API server, which writes its audit log in its event loop, can stand in the way of its own other
+        write until that gives up: it then answers 500, and nothing has been done.
+        """
+        for _ in range(TRIES - 1):
+            answer = self._send(method, path, **rest)
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                return answer
+        return self._send(method, path, **rest)
 
     def _ask(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         answer = self._send(method, path, **rest)

@@ -13,7 +13,10 @@ SOON = 60.0
 """Seconds that a change may take to show. It takes a few; a machine under load gets the rest."""
 
 WATCH = 12.0
-"""Seconds for which nothing may vanish: several refreshes, and several times what makes Airflow retire a DAG."""
+"""Seconds for which nothing may vanish: many refreshes, and several times what makes Airflow retire a DAG."""
+
+SLOTS = 128
+"""Of Airflow's default pool, as Airflow makes it."""
 
 DRAINING = "draining"
 """The tag of a DAG that is switched off and still has runs."""
@@ -50,6 +53,28 @@ def finish_run(stack: Stack, dag_id: str, run_id: str) -> None:
     assert state == "success", f"{dag_id} {run_id}: {state}; tasks: {api.task_states(dag_id, run_id)}"
 
 
+@contextmanager
+def between_two_tasks(stack: Stack, dag_id: str) -> Iterator[str]:
+    """Start a run, and hold it where some of its tasks have succeeded and none is under way."""
+    api = stack.airflow.api
+    run_id = start_run(stack, dag_id)
+    until(lambda: any(api.task_states(dag_id, run_id).values()), "its first task is on its way", seconds=SOON)
+    try:
+        api.open_pool(0)
+
+        def held() -> bool:
+            states = list(api.task_states(dag_id, run_id).values())
+            assert set(states) <= {None, "scheduled", "success"}, states
+            return "success" in states
+
+        until(held, "it is between two tasks", seconds=SOON)
+        states = api.task_states(dag_id, run_id)
+        assert set(states.values()) != {"success"}, f"{dag_id} {run_id} had ended before it could be held: {states}"
+        yield run_id
+    finally:
+        api.open_pool(SLOTS)
+
+
 def settled(stack: Stack) -> set[str]:
     """Return the ids of the active DAGs, once the samples' are all there and none is on its way out."""
     tenants = samples()
@@ -65,6 +90,12 @@ def active(stack: Stack) -> dict[str, set[str]]:
     """Return the tags of each active DAG of a tenant."""
     dags = stack.airflow.api.dags()
     return {dag_id: {tag["name"] for tag in dag["tags"]} for dag_id, dag in dags.items() if "__" in dag_id}
+
+
+def switched_off(stack: Stack, dag_ids: set[str]) -> set[str]:
+    """Return those of the DAGs that get no new runs: they drain, or are gone."""
+    seen = active(stack)
+    return {dag_id for dag_id in dag_ids if DRAINING in seen.get(dag_id, {DRAINING})}
 
 
 def samples() -> list[str]:
@@ -93,12 +124,6 @@ def become(stack: Stack, wanted: set[str], *, keep: set[str]) -> None:
         return seen == wanted
 
     until(look, f"the DAGs are {sorted(wanted)}", seconds=SOON)
-
-
-def last_parsed(stack: Stack) -> str:
-    """Return when the tenants' DAGs were parsed last."""
-    dags = stack.airflow.api.dags()
-    return max(str(dag["last_parsed_time"]) for dag_id, dag in dags.items() if "__" in dag_id)
 
 
 def stay(stack: Stack, dag_ids: set[str]) -> None:

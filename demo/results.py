@@ -60,6 +60,11 @@ def check_report(folder: Path, customers: list[str]) -> str:
     return f"both sides of {', '.join(result['customers'])}"
 
 
+def parser_of(folder: Path) -> str:
+    """Return which parser made a result of messages: a flag's value, which shaped the DAG."""
+    return str(_result(folder)[0]["parser"])
+
+
 def newest(folder: Path) -> Path:
     """Return the folder of the last run."""
     return max(folder.iterdir(), key=lambda run: run.stat().st_mtime)

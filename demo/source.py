@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 
@@ -20,6 +22,10 @@ from .consul import ConsulAgent, ConsulNotFoundError
 
 SAMPLES = Path(__file__).parent / "config"
 MORE = Path(__file__).parent / "more"
+DEPLOYMENT = "production"
+"""What Airflow's DAG processors call themselves, unless told otherwise."""
+BESIDE = ("runtime", "history")
+"""What Airflow writes, beside the prefix that it reads."""
 
 
 class Source(ABC):
@@ -38,7 +44,7 @@ class Source(ABC):
     """What happens when `go_away` is called, for humans; None where it cannot be taken away."""
 
     def settings(self) -> dict[str, str]:
-        """Return what Airflow's environment needs so that the loader reads from here."""
+        """Return what Airflow's environment needs so that it reads from here."""
         return {
             **self.env,
             "AIRFLOW__DAGFACTORY_CONSUL__STORE": self.url,
@@ -71,9 +77,18 @@ class Source(ABC):
         """Be reachable again, with all that was there."""
         raise NotImplementedError
 
+    def status(self) -> dict[str, Any]:
+        """Return what Airflow's DAG processor has written of itself beside the configuration; empty before it has."""
+        with self._store(beside="runtime") as store:
+            entry = store.get(f"{DEPLOYMENT}/status")
+        found: dict[str, Any] = json.loads(entry.value) if entry is not None else {}
+        return found
+
     @contextmanager
-    def _store(self) -> Iterator[Store]:
+    def _store(self, *, beside: str | None = None) -> Iterator[Store]:
         store = open_store(self.url, prefix=self.prefix, timeout=5)
+        if beside is not None:
+            store = store.beside(beside)
         try:
             yield store
         finally:
@@ -90,7 +105,7 @@ class OwnConsul(Source):
     Args:
         folder: of its data.
         program: the Consul program, found by itself unless given.
-        acls: let nobody in without a token. Airflow's may only read.
+        acls: let nobody in without a token. Airflow's may only read, but for what it writes beside the prefix.
 
     Raises:
         ConsulNotFoundError: no program is given, there is none, and none can be brought.
@@ -106,7 +121,7 @@ class OwnConsul(Source):
         self.agent.start()
         if self.agent.acls:
             self.editor = {"CONSUL_HTTP_TOKEN": self.agent.token}
-            self.env = {"CONSUL_HTTP_TOKEN": self.agent.make_token(f'key_prefix "{self.prefix}" {{ policy = "read" }}')}
+            self.env = {"CONSUL_HTTP_TOKEN": self.agent.make_token(" ".join(self._rules()))}
 
     def stop(self) -> None:
         self.agent.stop()
@@ -116,6 +131,12 @@ class OwnConsul(Source):
 
     def delete(self, key: str) -> None:
         self._ask("DELETE", key)
+
+    def status(self) -> dict[str, Any]:
+        url = f"http://{self.agent.address}/v1/kv/{self.prefix[:-1]}-runtime/{DEPLOYMENT}/status?raw"
+        answer = httpx.get(url, headers={"X-Consul-Token": self.agent.token}, trust_env=False, timeout=10)
+        found: dict[str, Any] = answer.json() if answer.is_success else {}
+        return found
 
     def go_away(self) -> None:
         self.agent.kill()
@@ -127,6 +148,11 @@ class OwnConsul(Source):
         program = "consul" if shutil.which("consul") else _shown(self.agent.program)
         return f"{program} kv put -http-addr={self.agent.address} {self.prefix}{key} {text}"
 
+    def _rules(self) -> Iterator[str]:
+        yield f'key_prefix "{self.prefix}" {{ policy = "read" }}'
+        for name in BESIDE:
+            yield f'key_prefix "{self.prefix[:-1]}-{name}/" {{ policy = "write" }}'
+
     def _ask(self, method: str, key: str, content: bytes = b"") -> None:
         """Ask Consul itself, as its own command does: what is shown here should not lean on what it shows."""
         headers = {"X-Consul-Token": self.agent.token}
@@ -137,7 +163,7 @@ class OwnConsul(Source):
 
 
 class OtherConsul(Source):
-    """A Consul that somebody else runs: only a prefix of its own is written there, and removed in the end."""
+    """A Consul that somebody else runs: a prefix of its own and those beside it are written, and removed in the end."""
 
     def __init__(self, address: str, environment: Mapping[str, str]) -> None:
         self.url = "consul://"  # all else stands in the CONSUL_* variables, which are handed on
@@ -156,9 +182,10 @@ class OtherConsul(Source):
         return f"{command} put {key} {text} --store {self.url} --prefix {self.prefix}"
 
     def _clear(self) -> None:
-        with self._store() as store:
-            for entry in store.read().entries:
-                store.delete(entry.key)
+        for name in (None, *BESIDE):
+            with self._store(beside=name) as store:
+                for key in store.keys():  # noqa: SIM118  # a store is no mapping
+                    store.delete(key)
 
 
 class FolderOfFiles(Source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -14,9 +15,27 @@ from .source import SAMPLES, FolderOfFiles, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 DAGS = ROOT / "dags"
+LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
-TTL = 1
-"""Seconds: how old the configuration may be that a parse uses."""
+PROJECTS = {"name": "projects", "classpath": LOCAL, "kwargs": {"refresh_interval": 5}}
+"""The DAGs that are written by hand, in the DAG folder."""
+TENANTS = {
+    "name": "tenants",
+    "classpath": "dagfactory_consul.bundle.ConsulDagBundle",
+    "kwargs": {"refresh_interval": 0},
+}
+"""The tenants' DAGs. What else the bundle needs to know stands in the settings."""
+FOR_BUNDLE = {
+    "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "0",
+    "AIRFLOW__DAG_PROCESSOR__FILE_PARSING_SORT_MODE": "modified_time",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+}
+"""What makes a change arrive at once, and nothing be parsed that has not changed."""
+
+LOADER = {"name": "tenants", "classpath": LOCAL, "kwargs": {"path": str(DAGS / "loader")}}
+"""The tenants' DAGs by the plain loader."""
+FOR_LOADER = {"AIRFLOW__DAGFACTORY_CONSUL__TTL": "1"}
+"""Seconds: how old the configuration may be that a parse uses. Parses are one after the other."""
 
 
 class Stack:
@@ -28,6 +47,7 @@ class Stack:
         builders: folders of builders.
         settings: more of Airflow's settings, by environment variable's name.
         triggerer: also start the component that runs what operators defer.
+        loader: the tenants' DAGs come by the plain loader, not by the bundle.
     """
 
     def __init__(
@@ -38,11 +58,13 @@ class Stack:
         builders: tuple[Path, ...] = (DAGS / "builders",),
         settings: Mapping[str, str] | None = None,
         triggerer: bool = False,
+        loader: bool = False,
     ) -> None:
         self.folder = folder
         self.source = source
         self._builders = builders
         self._settings = settings or {}
+        self._loader = loader
         self._components = (*COMPONENTS, "triggerer") if triggerer else COMPONENTS
         self._airflow: Airflow | None = None
 
@@ -57,10 +79,12 @@ class Stack:
         with say.step("the configuration's place is ready") as notes:
             self.source.start()
             notes.append(self.source.about)
+        bundles = [PROJECTS, LOADER if self._loader else TENANTS]
         settings = {
             **self.source.settings(),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
             "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": ",".join(map(str, self._builders)),
-            "AIRFLOW__DAGFACTORY_CONSUL__TTL": str(TTL),
+            **(FOR_LOADER if self._loader else FOR_BUNDLE),
             **self._settings,
         }
         self._airflow = Airflow(self.folder / "airflow", DAGS, settings, components=self._components)

@@ -10,7 +10,7 @@ import pytest
 
 from dagfactory_consul.stores import open_store
 from demo.consul import ConsulAgent
-from demo.source import SAMPLES, FolderOfFiles, OtherConsul, OwnConsul, Source, choose, sample
+from demo.source import BESIDE, SAMPLES, FolderOfFiles, OtherConsul, OwnConsul, Source, choose, sample
 
 
 def read(source: Source) -> dict[str, str]:
@@ -59,12 +59,14 @@ def test_the_command_that_is_shown_works(source: Source) -> None:
 
 
 def test_somebody_elses_consul_is_left_as_it_was(consul_agent: ConsulAgent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a Consul that the demonstration did not start it writes below a prefix of its own, and removes all of that."""
+    """In a Consul that somebody else runs the demonstration removes all that it, and its Airflow, have written."""
     monkeypatch.setenv("CONSUL_HTTP_ADDR", consul_agent.address)
     consul_agent.request("PUT", "/v1/kv/dagfactory/flags/real", body=True)
     source = OtherConsul(consul_agent.address, {})
     source.start()
     source.put("flags/a", "true")
+    for name in BESIDE:
+        consul_agent.request("PUT", f"/v1/kv/dagfactory-demo-{name}/production/x", body=True)
     source.stop()
     assert "dagfactory-demo" not in str(consul_agent.request("GET", "/v1/kv/?keys"))
     assert consul_agent.request("GET", "/v1/kv/dagfactory/flags/real?raw") is True

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from demo.stack import LOADER, PROJECTS
+
 from .conftest import DAGS, ROOT
 
 pytestmark = pytest.mark.airflow
@@ -20,14 +22,15 @@ LIST = """
 import json, sys
 from pathlib import Path
 from airflow.dag_processing.dagbag import BundleDagBag
-bag = BundleDagBag(sys.argv[1], bundle_path=Path(sys.argv[1]))
-shown = {"dags": {name: sorted(dag.task_ids) for name, dag in bag.dags.items()}, "errors": bag.import_errors}
+bags = [BundleDagBag(folder, bundle_path=Path(folder)) for folder in sys.argv[1:]]
+dags = {name: sorted(dag.task_ids) for bag in bags for name, dag in bag.dags.items()}
+shown = {"dags": dags, "errors": [bag.import_errors for bag in bags if bag.import_errors]}
 print("\\n" + json.dumps(shown))
 """
 
 
 class Airflow:
-    """An Airflow of its own, which has this project's DAG folder and the sample configuration as a folder of files."""
+    """An Airflow of its own with this project's DAG folder and the plain loader, which reads the samples as files."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -36,9 +39,10 @@ class Airflow:
             **inherited,
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([PROJECTS, LOADER]),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
             "AIRFLOW__DAGFACTORY_CONSUL__STORE": str(ROOT / "demo" / "config"),
-            "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": "builders",
+            "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": str(DAGS / "builders"),
             "DAGFACTORY_EXAMPLE_OUTPUT": str(home / "results"),
         }
 
@@ -66,8 +70,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
 
 def test_the_folder_gives_the_tenants_dags_and_the_projects(airflow: Airflow) -> None:
     """Airflow finds the tenants' DAGs and the project's, and no file that it cannot import."""
-    found = json.loads(airflow.run("-c", LIST, str(DAGS)).splitlines()[-1])
-    assert found["errors"] == {}
+    found = json.loads(airflow.run("-c", LIST, str(DAGS), str(DAGS / "loader")).splitlines()[-1])
+    assert found["errors"] == []
     assert len(found["dags"]) == 8
     assert found["dags"]["acme__process_messages"] == sorted(STEPS)
     assert found["dags"]["flywheel"] == sorted([f"{group}.{step}" for group in GROUPS for step in STEPS] + ["report"])
@@ -75,12 +79,12 @@ def test_the_folder_gives_the_tenants_dags_and_the_projects(airflow: Airflow) ->
 
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
 def test_only_dag_files_are_parsed_as_such() -> None:
-    """Builders, pipelines and a project's configuration are imported by DAG files, and are none themselves."""
+    """Builders, pipelines and a project's configuration are no DAG files; the plain loader's are another bundle's."""
     from airflow._shared.module_loading.file_discovery import find_path_from_directory
 
     found = {str(Path(path).relative_to(DAGS)) for path in find_path_from_directory(DAGS, ".airflowignore", "glob")}
     python = {path for path in found if path.endswith(".py")}
-    assert python == {"tenants.py", "tenant_problems.py", "projects/flywheel/dag.py"}
+    assert python == {"projects/flywheel/dag.py"}
 
 
 def test_a_tenants_dag_runs(airflow: Airflow) -> None:

@@ -1,6 +1,6 @@
 """A project's own DAG, written by hand: both builders as task groups, and a report over what they found.
 
-A tenant's DAGs are all data (see `tenants.py`); a project decides in Python how the parts go together, and leaves only
+A tenant's DAGs are all data (see `demo/config`); a project decides in Python how the parts go together, and leaves only
 their settings to the store.
 """
 
