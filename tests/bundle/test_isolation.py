@@ -1,0 +1,79 @@
+"""What is wrong with one tenant, or with one builder's new code, is nobody else's affair.
+
+That the neighbours' DAGs stay, those in the same file first of all, is what the `watch` fixture looks at.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from demo.wait import until
+
+from .machines import SOON, Deployment
+from .tenant import Tenant
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(180)]
+
+MOODS = {"raising": "no such region", "cycle": "cycle", "exit": "ended", "endless": "longer"}
+"""What a builder is told to do, and what Airflow then says of it."""
+
+
+def test_edits_break_tenants_of_a_shard(neighbours: list[Tenant], deployment: Deployment) -> None:
+    """Tenants whose new configuration breaks their builder keep their last good DAGs, and so does their whole file."""
+    good, *found = of_one_shard(deployment, neighbours)
+    bad = dict(zip(MOODS, found, strict=False))
+    for mood, each in bad.items():
+        each.write(limit=99, mood=mood)
+    for mood, each in bad.items():
+        deployment.problem_about(each.name, MOODS[mood])
+    assert len(bad) == len(MOODS)
+    assert all(each.shows(limit=1) for each in bad.values())
+    assert [each["limit"] for each in good.finish(good.start()).values()] == [1, 1]
+    for each in bad.values():
+        each.write(limit=1)
+
+
+def test_a_change_arrives_beside_a_broken_tenant(tenant: Tenant, deployment: Deployment) -> None:
+    """Others' changes arrive while new tenants crash the builder, hang it and make it raise."""
+    broken = {mood: Tenant(deployment, f"broken-{mood}") for mood in MOODS}
+    for mood, each in broken.items():
+        each.write(mood=mood)
+    tenant.become(limit=1)
+    for mood, each in broken.items():
+        deployment.problem_about(each.name, MOODS[mood])
+    tenant.become(limit=2)
+    assert all(each.is_gone() for each in broken.values())
+    for each in broken.values():
+        each.disable()
+
+
+CODES = {
+    "import error": ("import no_such_module", "no_such_module"),
+    "crash": ("import os; os._exit(3)", "others"),
+    "endless loop": ("while True: pass", "others"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), CODES.values(), ids=list(CODES))
+def test_new_code_of_a_builder_is_broken(
+    deployment: Deployment, tenant: Tenant, other: Tenant, line: str, said: str
+) -> None:
+    """Code that cannot be imported keeps its builder's last good DAGs; mended it comes into force by itself."""
+    other.become(limit=1)
+    tenant.become(limit=1)
+    deployment.deploy("others.py", lambda text: text.replace("\n\n\n@builder", f"\n{line}\n\n\n@builder"))
+    deployment.problem_about(said)
+    assert other.shows(limit=1)
+    tenant.become(limit=2)
+    assert [each["limit"] for each in other.finish(other.start()).values()] == [1, 1]
+    deployment.deploy("others.py")
+    until(lambda: not deployment.problems(), "nothing is wrong", seconds=SOON)
+    other.become(limit=2)
+
+
+def of_one_shard(deployment: Deployment, tenants: list[Tenant]) -> list[Tenant]:
+    """Return the tenants whose DAGs stand in the file that most of them share."""
+    by_file: dict[str, list[Tenant]] = {}
+    for each in tenants:
+        by_file.setdefault(str(deployment.api.dag(each.dag_id)["relative_fileloc"]), []).append(each)
+    return max(by_file.values(), key=len)
