@@ -109,10 +109,11 @@ class Faulty(Store):
 
     def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
         self.faults.check("write", self.url)
-        self.faults.check("swap", self.url)
         while self.faults.before_swap:
             self.faults.before_swap.pop()()
-        return self.inner.swap(key, value, expected)
+        done = self.inner.swap(key, value, expected)
+        self.faults.check("answer", self.url)
+        return done
 
     def delete(self, key: str) -> None:
         self.faults.check("write", self.url)
@@ -129,7 +130,7 @@ class Faults:
         self.denied: set[str] = set()
         """`read`, `write`: without the right to."""
         self.away: set[str] = set()
-        """`read`, `write`, `swap`: without an answer."""
+        """`read`, `write`: without an answer; `answer`: what is swapped is written, and the answer lost."""
         self.before_swap: list[Callable[[], object]] = []
         """What happens just before the next swap, once."""
         self.on_write: Callable[[list[str]], object] = len

@@ -342,7 +342,9 @@ def test_a_head_that_lags_behind_is_waited_for(site: Site, one: Machine) -> None
     one.settle()
     site.store("runtime").put("tested/head", entry.value)
     one.settle()
-    assert site.store("runtime").get("tested/head") != None  # noqa: E711
+    lagging = site.store("runtime").get("tested/head")
+    assert lagging is not None
+    assert lagging.value == entry.value
     assert limits(one)["acme__job"] == "20 v1"
 
 
@@ -351,6 +353,17 @@ def test_a_store_that_empties_its_configuration(site: Site, one: Machine) -> Non
     site.remove("tenants/acme", "tenants/zenith")
     one.settle()
     assert sorted(one.bag().dags) == ["acme__job", "zenith__job"]
+    assert "held" in one.errors()
+
+
+def test_documents_that_vanish_while_a_disk_is_wiped(site: Site, one: Machine) -> None:
+    """The guard weighs against what the deployment agreed on, and not against what this machine happens to know."""
+    names = [f"t{number}" for number in range(8)]
+    site.tenant(*names)
+    one.settle()
+    site.remove(*(f"tenants/{name}" for name in names))
+    one.wipe().settle()
+    assert len(one.bag().dags) == 10
     assert "held" in one.errors()
 
 
@@ -422,7 +435,7 @@ def test_a_store_that_goes_away_in_between(site: Site, one: Machine) -> None:
 
 def test_a_head_that_cannot_be_asked_for_costs_no_preflight_after_another(site: Site, one: Machine) -> None:
     """What cannot be published is not tried again and again: a preflight costs, and the store may be away for long."""
-    one.faults.away = {"read", "write", "swap"}
+    one.faults.away = {"read", "write"}
     write(site.builders, JOB.replace("Does a job", "Does a good job"))
     started = count_starts(one)
     for _ in range(5):
@@ -431,17 +444,14 @@ def test_a_head_that_cannot_be_asked_for_costs_no_preflight_after_another(site: 
 
 
 def test_a_write_whose_answer_is_lost(site: Site, one: Machine) -> None:
-    """A head that was written although no answer came is taken over as anybody's."""
+    """A head that was written although no answer came is this processor's own: it is laid out, and that is all."""
     site.tenant("acme", limit=20)
-
-    def lose_the_answer() -> None:
-        one.faults.away = {"swap"}
-
-    one.faults.away = {"swap"}
+    one.faults.away = {"answer"}
     one.refresh()
-    assert limits(one)["acme__job"] == "10 v1"
+    written = site.store("runtime").get("tested/head")
     one.faults.away = set()
     assert limits(one.settle())["acme__job"] == "20 v1"
+    assert site.store("runtime").get("tested/head") == written
 
 
 # A processor that is killed
@@ -615,6 +625,28 @@ def test_a_builder_that_moves_to_another_file(site: Site, one: Machine) -> None:
     one.settle()
     assert limits(one) == limits(one.restart().settle()) == {"acme__job": "10 v1", "zenith__job": "10 v1"}
     assert len(site.machine("two").start("acme__job", one.head.version, "tenants/acme.py")) == 1
+
+
+def test_code_of_an_inner_bundle(tmp_path: Path) -> None:
+    """Both are pinned: a run has the inner bundle's version that it began with, and the configuration of then."""
+    site = Site(tmp_path)
+    site.tenant("acme")
+    for version, mark in (("first", " "), ("second", "!")):
+        write(
+            tmp_path / f"inner/{version}/jobs/job.py",
+            JOB.replace("{self.config.limit} ", f"{{self.config.limit}}{mark}"),
+        )
+    now = write(tmp_path / "inner/now", "first")
+    inner = {"classpath": "tests.test_codebase.Snapshots", "kwargs": {"folder": str(tmp_path / "inner")}}
+    one = site.machine(code=inner, builders="jobs").settle()
+    first = one.head.version
+    assert first.startswith("first-")
+    write(now, "second")
+    assert limits(one.settle()) == {"acme__job": "10!v1"}
+    away = site.machine("away", code=inner, builders="jobs")
+    assert shown(away.start("acme__job", first, "tenants/acme.py")["acme__job"]) == "10 v1"
+    assert shown(away.start("acme__job", one.head.version, "tenants/acme.py")["acme__job"]) == "10!v1"
+    assert limits(one.wipe().settle()) == {"acme__job": "10!v1"}
 
 
 def test_code_of_another_machine_is_not_taken_back(site: Site, one: Machine) -> None:

@@ -23,6 +23,9 @@ class _Place:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while something is written, or all is read."""
 
+    def __deepcopy__(self, _memo: object) -> _Place:
+        return self  # a copy of a store stands at the same place
+
 
 class MemoryStore(Store):
     """Entries in a dictionary. All stores of one name and prefix in a process share theirs."""

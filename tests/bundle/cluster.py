@@ -13,8 +13,7 @@ from demo.consul import ConsulAgent
 from demo.wait import until
 
 PREFIX = "dagfactory/"
-READS = f'key_prefix "{PREFIX}" {{ policy = "read" }}'
-WRITES = "".join(f'key_prefix "{PREFIX[:-1]}-{each}/" {{ policy = "write" }}' for each in ("runtime", "history"))
+_BESIDE = [f"{PREFIX[:-1]}-runtime/", f"{PREFIX[:-1]}-history/"]
 
 
 class Cluster:
@@ -29,14 +28,17 @@ class Cluster:
         self.agents = [first, *others]
         self.front = first
         self.token = ""
-        """Airflow's: reads the configuration, writes beside it."""
+        """The processors': reads the configuration, writes beside it."""
+        self.reading_token = ""
+        """The workers': only reads."""
         self._kept: dict[str, Any] = {}
         self._http = httpx.Client(trust_env=False, timeout=10)
 
     def __enter__(self) -> Self:
         try:
             self._start(self.agents)
-            self.token = self.front.make_token(READS + WRITES)
+            self.token = self.front.make_token(_rules([PREFIX], "read") + _rules(_BESIDE, "write"))
+            self.reading_token = self.front.make_token(_rules([PREFIX, *_BESIDE], "read"))
         except BaseException:
             self.__exit__()
             raise
@@ -97,12 +99,12 @@ class Cluster:
         self._ask("PUT", "/v1/snapshot", content=snapshot).raise_for_status()
 
     def revoke(self) -> None:
-        """Take Airflow's token away."""
+        """Take the processors' token away."""
         self._kept = self.front.request("GET", f"/v1/acl/token/{self._accessor()}")
         self.front.request("DELETE", f"/v1/acl/token/{self._accessor()}")
 
     def grant(self) -> None:
-        """Give Airflow's token back as it was."""
+        """Give the processors' token back as it was."""
         token = {"SecretID": self.token, "Policies": self._kept["Policies"]}
         self.front.request("PUT", "/v1/acl/token", token)
         self._kept = {}
@@ -178,3 +180,7 @@ class Cluster:
     def _ask(self, method: str, path: str, content: bytes = b"") -> httpx.Response:
         headers = {"X-Consul-Token": self.front.token} if self.front.token else {}
         return self._http.request(method, f"http://{self.front.address}{path}", content=content, headers=headers)
+
+
+def _rules(prefixes: Iterable[str], policy: str) -> str:
+    return "".join(f'key_prefix "{prefix}" {{ policy = "{policy}" }}\n' for prefix in prefixes)

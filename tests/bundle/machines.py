@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,7 +86,6 @@ class Deployment:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([self._bundle(bundle or {})]),
             "AIRFLOW__DAGFACTORY_CONSUL__STORE": cluster.url,
             "AIRFLOW__DAGFACTORY_CONSUL__PREFIX": PREFIX,
-            "CONSUL_HTTP_TOKEN": cluster.token,
             **(settings or {}),
         }
         self.machines = {FRONT: self._machine(FRONT, {})}
@@ -106,11 +105,11 @@ class Deployment:
             self.boot(name)
         until(self._is_healthy, "every machine is healthy", seconds=120)
 
-    def boot(self, name: str, *, builders: Path = BUILDERS) -> None:
+    def boot(self, name: str) -> None:
         """Start a machine. A processor has a copy of the builders' code, as it is deployed; a worker has none."""
         machine = self.machines[name]
         if name in PROCESSORS and not self.builders(name).exists():
-            shutil.copytree(builders, self.builders(name), ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(BUILDERS, self.builders(name), ignore=shutil.ignore_patterns("__pycache__"))
         machine.start(_RUNS[name])
 
     def kill(self, name: str, *, wipe: bool = False) -> None:
@@ -140,10 +139,6 @@ class Deployment:
         """Return where a processor's machine has the builders' code."""
         return self.machines[name].home / "builders"
 
-    def out(self, name: str) -> str:
-        """Return what the component of a machine has printed."""
-        return self.machines[name].out(_RUNS[name]).read_text(errors="replace")
-
     def deploy(self, file: str, change: Callable[[str], str] = str, *, to: Iterable[str] = PROCESSORS) -> None:
         """Replace one file of the builders' code on the processors' machines by a changed form of what it is here."""
         text = change((BUILDERS / file).read_text())
@@ -165,7 +160,11 @@ class Deployment:
     def files(self, name: str) -> dict[str, str]:
         """Return the files that a processor's machine has laid out for Airflow, and the builders' code among them."""
         root = self.machines[name].home / "bundles" / BUNDLE / "dags"
-        return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*.py"))}
+        found = {}
+        for path in sorted(root.rglob("*.py")):
+            with suppress(FileNotFoundError):  # it has gone meanwhile
+                found[str(path.relative_to(root))] = path.read_text()
+        return found
 
     def agree(self) -> None:
         """Wait until the processors' machines have the same files."""
@@ -240,10 +239,6 @@ class Deployment:
         found = run.iterdir() if run.exists() else iter(())
         return {each.name: json.loads(each.read_text()) for each in found if not each.suffix}
 
-    def job(self, **config: Any) -> dict[str, Any]:
-        """Return a tenant's document with one DAG, `<tenant>__job`."""
-        return {"dags": {"Job": {"results": str(self.results), **config}}}
-
     def stop(self) -> None:
         """End all that was started, without asking: nobody looks at it any more."""
         processes.kill(self.folder)
@@ -279,10 +274,11 @@ class Deployment:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__DAGFACTORY_CONSUL__STATE_DIR": str(home / "state"),
             "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": str(home / "builders"),
+            "CONSUL_HTTP_TOKEN": self.cluster.token if name in PROCESSORS else self.cluster.reading_token,
             "PGAPPNAME": name,
             "SCENES_MACHINE": name,
         }
-        return Airflow(home, home / "dags", settings, components=(_RUNS[name],))
+        return Airflow(home, self.folder / "dags", settings, components=(_RUNS[name],))
 
     def _is_healthy(self) -> bool:
         self.check_running()
