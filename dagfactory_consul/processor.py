@@ -60,7 +60,7 @@ class Processor:
 
     PAUSE: ClassVar[float] = 0.5
     """Seconds between two looks, at least: while files are parsed Airflow's processor asks twenty times a second."""
-    PATIENCE: ClassVar[float] = 30.0
+    PATIENCE: ClassVar[float] = 15.0
     """Seconds, and a twentieth for each DAG, that a processor gives the one that has published a change to parse it
     first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
 
