@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -15,13 +15,12 @@ from . import edition as editions
 from . import snapshot as snapshots
 from .agreement import UNREADABLE, Agreement
 from .arrangement import Limits
+from .changes import log_change
 from .codebase import Code, Codebase
 from .edition import Edition
 from .errors import DagFactoryError, NothingKnownError, StoreError
 from .layout import Layout
 from .occupancy import Parsed
-from .plan import diff
-from .problems import Problem
 from .reporting import Reporter
 from .retention import Retention
 from .rollout import Rollout, Tried
@@ -260,7 +259,7 @@ class Processor:
         self.rollout.end(tried, published=published, changed=True)
         if published:
             self._lay_out(draft.edition, tried.code)
-            _log_change(before, draft.edition)
+            log_change(log, before.release if before is not None else None, draft.edition.release)
 
     def _lay_out(self, edition: Edition, code: Code) -> None:
         """Bring this machine's files to an edition. Raises StoreError, VersionGoneError: its code cannot be had."""
@@ -303,21 +302,3 @@ def _importable(names: Collection[str]) -> tuple[str, ...]:
         else:
             found.append(name)
     return tuple(found)
-
-
-def _log_change(before: Edition | None, after: Edition) -> None:
-    change = diff(before.release.specs() if before is not None else {}, after.release.specs())
-    for what, dag_ids in (("new", change.added), ("gone", change.removed), ("changed", change.changed)):
-        if dag_ids:
-            log.info("%d DAGs %s: %s", len(dag_ids), what, _some(dag_ids))
-    drained = {placed.spec.dag_id for placed in before.draining()} if before is not None else set()
-    if begun := [each.spec.dag_id for each in after.draining() if each.spec.dag_id not in drained]:
-        log.info("%d DAGs are switched off, and drain: %s", len(begun), _some(begun))
-    known: Collection[Problem] = before.release.problems if before is not None else ()
-    for problem in after.release.problems:
-        if problem not in known:  # once, not with each change
-            log.warning("%s", problem)
-
-
-def _some(dag_ids: Sequence[str]) -> str:
-    return ", ".join(dag_ids[:10]) + (f" and {len(dag_ids) - 10} more" if len(dag_ids) > 10 else "")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from . import release as releases
 from .assembly import Assembly
+from .changes import log_change
 from .errors import DagFactoryError
-from .plan import diff, plan
+from .plan import plan
 from .registry import Registry
 from .release import Release
 from .runs import UnfinishedRuns
@@ -71,7 +72,7 @@ class Renewal:
         before = releases.load(release_path(self.settings))  # again: it may have been renewed before the lock was ours
         dags, after = self._assembly().build(self._settle(before, snapshot), before, check=True)
         if after != before:
-            _log_change(before, after)
+            log_change(log, before, after)
             try:
                 releases.save(after, release_path(self.settings))
             except OSError as error:
@@ -94,15 +95,3 @@ class Renewal:
 
     def _assembly(self) -> Assembly:
         return Assembly(self.registry, build_timeout=self.settings.build_timeout)
-
-
-def _log_change(before: Release | None, after: Release) -> None:
-    change = diff(before.specs() if before is not None else {}, after.specs())
-    for what, dag_ids in (("new", change.added), ("gone", change.removed), ("changed", change.changed)):
-        if dag_ids:
-            more = f" and {len(dag_ids) - 10} more" if len(dag_ids) > 10 else ""
-            log.info("%d DAGs %s: %s%s", len(dag_ids), what, ", ".join(dag_ids[:10]), more)
-    known = before.problems if before is not None else ()
-    for problem in after.problems:
-        if problem not in known:  # once, not with each parse
-            log.warning("%s", problem)

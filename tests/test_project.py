@@ -19,7 +19,7 @@ ROWS = (
     "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit",
     "stores stores.*",
     "snapshot guard client",
-    "spec flags builders registry factory plan replan release settle",
+    "spec flags builders registry factory plan replan release settle changes",
     "arrangement contents head history codebase edition occupancy",
     "runtime runs verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout retention reporting advice",

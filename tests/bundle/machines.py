@@ -54,6 +54,12 @@ FAST = {
 
 _SHARED = ("SECRET_KEY", "JWT_SECRET", "EXECUTION_API_SERVER_URL", "FERNET_KEY")
 
+_ALIVE = "select id from job where state = 'running' and latest_heartbeat > now() - interval '60 seconds'"
+_VERSIONS = """
+select data from serialized_dag join dag_version on dag_version.id = dag_version_id
+where dag_version.dag_id = :dag_id order by version_number desc limit 2
+"""
+
 
 class Deployment:
     """An Airflow on several machines that reads from a Consul cluster. Used as a context, it ends all that it started.
@@ -99,10 +105,13 @@ class Deployment:
 
     def start(self) -> None:
         """Make the database, start every machine, and return when all are healthy."""
-        front = self.machines[FRONT]
-        front.prepare()
-        for name in self.machines:
+        self.machines[FRONT].prepare()
+        *others, last = self.machines
+        for name in others:
             self.boot(name)
+        # Two processors that write the bundle's row at once would be one too many for Airflow.
+        until(lambda: self._ask("select name from dag_bundle"), "Airflow knows the bundle", seconds=120)
+        self.boot(last)
         until(self._is_healthy, "every machine is healthy", seconds=120)
 
     def boot(self, name: str) -> None:
@@ -182,19 +191,12 @@ class Deployment:
 
     def dag_versions(self, dag_id: str) -> int:
         """Return how many versions of a DAG Airflow has."""
-        query = sqlalchemy.text("select count(*) from dag_version where dag_id = :dag_id")
-        with self.database.connect() as connection:
-            return int(connection.execute(query, {"dag_id": dag_id}).scalar_one())
+        return len(self._ask("select id from dag_version where dag_id = :dag_id", dag_id=dag_id))
 
     def last_difference(self, dag_id: str) -> str:
         """Return how the last two versions of a DAG differ, as Airflow has serialised them."""
-        query = sqlalchemy.text(
-            "select data from serialized_dag join dag_version on dag_version.id = dag_version_id "
-            "where dag_version.dag_id = :dag_id order by version_number desc limit 2"
-        )
-        with self.database.connect() as connection:
-            found = [row[0] for row in connection.execute(query, {"dag_id": dag_id})]
-        new, old = (json.dumps(data, indent=1, sort_keys=True).splitlines() for data in (*found, {})[:2])
+        found = self._ask(_VERSIONS, dag_id=dag_id)
+        new, old = (json.dumps(data, indent=1, sort_keys=True).splitlines() for data in (*found, {}, {})[:2])
         return "\n".join(difflib.unified_diff(old, new, lineterm="", n=1))
 
     def run(self, name: str, *command: str) -> str:
@@ -282,21 +284,20 @@ class Deployment:
 
     def _is_healthy(self) -> bool:
         self.check_running()
-        return self.api.healthy().get("metadatabase") == "healthy" and len(self._alive()) == len(_RUNS) - 1
+        return self.api.healthy().get("metadatabase") == "healthy" and len(self._ask(_ALIVE)) == len(_RUNS) - 1
 
-    def _alive(self) -> list[str]:
-        query = "select id from job where state = 'running' and latest_heartbeat > now() - interval '60 seconds'"
+    def _ask(self, query: str, **values: str) -> list[Any]:
         with self.database.connect() as connection:
-            return [str(row[0]) for row in connection.execute(sqlalchemy.text(query))]
+            return [row[0] for row in connection.execute(sqlalchemy.text(query), values)]
 
     def _freeze(self, name: str) -> bool:
         """Stop a process, and let it go on again if it was in a transaction, whose locks others would wait for."""
         process = self.machines[name].running[_RUNS[name]]
         process.send_signal(signal.SIGSTOP)
         time.sleep(0.05)  # for what it has sent to arrive
-        query = "select count(*) from pg_stat_activity where application_name = :name and state <> 'idle'"
-        with self.database.connect() as connection:
-            if not connection.execute(sqlalchemy.text(query), {"name": name}).scalar():
-                return True
+        if not self._ask(
+            "select pid from pg_stat_activity where application_name = :name and state <> 'idle'", name=name
+        ):
+            return True
         process.send_signal(signal.SIGCONT)
         return False
