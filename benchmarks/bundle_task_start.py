@@ -33,8 +33,10 @@ def main(tenants: int, kinds: tuple[str, ...], *, runs: int) -> None:
     for kind in kinds:
         with deployment(tenants, kind) as made:
             names = list(made.tenants)[:: max(1, tenants // runs)][:runs]
-            for name in names:
-                made.tenants[name]["dags"] = {"Daily": {"schedule": None, "command": "true"}}
+            for name in made.tenants:  # without a schedule: else the scheduler starts runs of them all
+                made.tenants[name]["dags"] = {
+                    each: {"schedule": None, "command": "true"} for each in ("Daily", "Weekly")
+                }
                 made.put(name)
             # Each in an Airflow of its own: a worker imports the classes of all bundles that are configured.
             bundle = made.processor("bundle", {"tenants": made.tenants_bundle()}, SETTINGS, others=OTHERS)
@@ -42,8 +44,9 @@ def main(tenants: int, kinds: tuple[str, ...], *, runs: int) -> None:
             with bundle.running(), hand.running():
                 hand.airflow.wait_healthy(seconds=300)
                 bundle.airflow.wait_healthy(seconds=300)
-                hand.wait_for_dags(1, seconds=60)
-                bundle.wait_for_dags(2 * tenants - len(names), seconds=900)
+                hand.wait_for_dags(2, seconds=60)
+                bundle.wait_for_dags(2 * tenants, seconds=900)
+                bundle.rest(seconds=60)
                 ours, theirs = [], []
                 for name in names:
                     theirs.append(_run(hand, f"{names[0]}__daily"))

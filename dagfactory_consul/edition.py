@@ -100,11 +100,14 @@ def make(
     code_blob = _code_blob(blobs, code, archive, previous)
     parts = _in_parts(places, blobs, previous.version.places.values() if previous is not None else ())
     name = _version_name(references, parts, release, code)
-    version = Version(name, stamp.at, references, parts, release.fingerprint, code.name, code_blob, dict(modules))
+    state = _add(blobs, _state(release, code))
+    version = Version(
+        name, stamp.at, references, parts, release.fingerprint, state, code.name, code_blob, dict(modules)
+    )
     head = Head(
         stamp.sequence,
         name,
-        _add(blobs, _state(release, code)),
+        state,
         _add(blobs, dumps(snapshots.about(snapshot)).encode()),
         _documents(snapshot, previous, blobs),
         stamp.at,

@@ -43,6 +43,8 @@ class Version(NamedTuple):
     """By part (see `part_of`), the reference of its DAGs' places: DAG id to path."""
     fingerprint: str
     """Of the code with which all of it was verified."""
+    state: str
+    """The reference of what is not in its files: the DAGs that have gone lately, for one."""
     code: str | None = None
     """The name of the builders' code that belongs to it (see `codebase`); None where they are installed."""
     code_blob: str | None = None
@@ -57,7 +59,7 @@ class Version(NamedTuple):
 
     def blobs(self) -> set[str]:
         """Return all references."""
-        return {*self.files.values(), *self.places.values(), *filter(None, [self.code_blob])}
+        return {self.state, *self.files.values(), *self.places.values(), *filter(None, [self.code_blob])}
 
 
 def reference(data: bytes) -> str:

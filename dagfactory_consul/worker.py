@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from .arrangement import own_file, shard
 from .codebase import FOLDER, Code, Codebase
-from .contents import Contents
+from .contents import Contents, of_json
 from .errors import StoreUnreachable, VersionGoneError
 from .head import Head, Heads
 from .history import History, Version, part_of
@@ -194,14 +194,26 @@ class Worker:
         places = json.loads(self._get(record, [part])[part]) if part is not None else {}
         path = places.get(dag_id)
         if path is None:
-            raise VersionGoneError(f"version {record.name} of the bundle {self.name} has no DAG {dag_id!r}")
-        ref = record.files[path]
-        contents = Contents.of_bytes(self._get(record, [ref])[ref]).only(dag_id)
+            contents = self._gone(record, dag_id)
+        else:
+            ref = record.files[path]
+            contents = Contents.of_bytes(self._get(record, [ref])[ref]).only(dag_id)
         _write(folder / "dag.py", contents, record)
         shards = (shard(number) for number in range(self.settings.shards))
-        for name in {path, own_file(contents.dags[dag_id].spec.tenant or ""), *shards}:
+        for name in filter(None, {path, own_file(contents.dags[dag_id].spec.tenant or ""), *shards}):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).symlink_to(Path("..") / "dag.py")
+
+    def _gone(self, record: Version, dag_id: str) -> Contents:
+        """Return a DAG that had gone lately when a version came into force.
+
+        Airflow names the version at the end of a parse, so a parse that was under way gives a DAG, and with it the next
+        run, a version that has it no more.
+        """
+        for fields in json.loads(self._get(record, [record.state])[record.state])["gone"]:
+            if fields["spec"]["dag_id"] == dag_id:
+                return Contents(self.history.deployment, {}, {dag_id: of_json(fields)})
+        raise VersionGoneError(f"version {record.name} of the bundle {self.name} has no DAG {dag_id!r}")
 
 
 def _write(path: Path, contents: Contents, record: Version) -> None:

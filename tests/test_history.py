@@ -58,7 +58,7 @@ def blobs(*data: bytes) -> dict[str, bytes]:
 
 
 def version(name: str = "v1", **files: str) -> Version:
-    return Version(name, 5.0, files, {"07": "ref"}, "print", "code", "blob", {"Job": ("airflow.a",)})
+    return Version(name, 5.0, files, {"07": "ref"}, "print", "state", "code", "blob", {"Job": ("airflow.a",)})
 
 
 LARGE = random.Random(3).randbytes(2_000_000)  # noqa: S311  # only not to be packed
