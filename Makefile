@@ -11,7 +11,7 @@ UV := VIRTUAL_ENV=.venv $(BIN)/uv --system-certs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench lock compose-env clean
+.PHONY: help demo test check bench bench-bundle lock compose-env clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: $(READY) ## style, format and types
 
 bench: $(READY) ## the benchmarks, one JSON line of figures each
 	@for each in parse task_start snapshot refresh plan; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+
+bench-bundle: $(READY) ## bundle mode on a real DAG processor; takes a quiet machine, and most of an hour
+	@for each in bundle bundle_task_start; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lock: $(READY) ## write requirements.lock anew from pyproject.toml; UPGRADE=1 takes newer releases
 	printf '%s\n' 'uv==$(UV_VERSION)' hatchling editables | \
