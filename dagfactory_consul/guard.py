@@ -8,7 +8,7 @@ Held keys keep the documents that they had; all that the new snapshot does say i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from .snapshot import Document, Snapshot, of_lines
@@ -41,8 +41,10 @@ class Guard:
             for key, (at, line) in old.left.items()
             if key not in new and key not in old and 0 <= new.read_at - at < self.LATELY
         }
+        young = {key: at for key, at in old.young.items() if key in new and 0 <= new.read_at - at < self.LATELY}
+        young |= {key: new.read_at for key in new if key not in old and key not in old.left}
         if not lately and old.lines.keys() <= new.lines.keys():
-            return new
+            return replace(new, young=young) if young else new
         lines = {key: line for key, line in old.lines.items() if key not in new}
         before = of_lines(
             {**old.lines, **{key: line for key, (_, line) in lately.items()}}, source="", mark=None, read_at=0
@@ -55,9 +57,15 @@ class Guard:
             held = {"version": new.version, "reason": reason, "missing": missing}
             lately = {}
         else:
-            lately |= {key: (new.read_at, lines[key]) for key in missing if key in lines}
+            lately |= {key: (new.read_at, lines[key]) for key in missing if key in lines and key not in old.young}
         return of_lines(
-            {**kept, **new.lines}, source=new.source, mark=new.mark, read_at=new.read_at, held=held, left=lately
+            {**kept, **new.lines},
+            source=new.source,
+            mark=new.mark,
+            read_at=new.read_at,
+            held=held,
+            left=lately,
+            young=young,
         )
 
     def _why_hold(  # noqa: PLR0911  # one reason after the other

@@ -63,6 +63,8 @@ class Snapshot(Mapping[str, Document]):
     left: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     """The documents that have left lately, and that the guard let go: by key, when (seconds since the epoch), and as
     their lines in a file (see `guard`)."""
+    young: Mapping[str, float] = field(default_factory=dict)
+    """The documents that have come lately: by key, when. Where they leave again that is no loss."""
 
     @cached_property
     def documents(self) -> dict[str, Document]:
@@ -123,13 +125,16 @@ def of_lines(
     read_at: float,
     held: Mapping[str, Any] | None = None,
     left: Mapping[str, tuple[float, str]] | None = None,
+    young: Mapping[str, float] | None = None,
 ) -> Snapshot:
     """Make a snapshot of documents' lines, and take its version from their contents."""
     ordered = {key: lines[key] for key in sorted(lines)}
     # Without index and checksum, which differ between stores of equal contents.
     contents = "\0".join(f"{key}\0{line.split(',', 2)[2]}" for key, line in ordered.items())
     version = hashlib.sha256(contents.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    snapshot = Snapshot(keyed_file.body_of(ordered), version, source, mark, read_at, held, left=left or {})
+    snapshot = Snapshot(
+        keyed_file.body_of(ordered), version, source, mark, read_at, held, left=left or {}, young=young or {}
+    )
     snapshot.__dict__["lines"] = ordered  # as the cached property would, had it been asked
     return snapshot
 
@@ -141,7 +146,7 @@ def save(snapshot: Snapshot, path: Path) -> None:
 
 def about(snapshot: Snapshot) -> dict[str, Any]:
     """Return all that is to be kept of a snapshot besides its documents."""
-    names = ("version", "source", "mark", "read_at", "held", "decoded_by", "left")
+    names = ("version", "source", "mark", "read_at", "held", "decoded_by", "left", "young")
     return {name: getattr(snapshot, name) for name in names}
 
 

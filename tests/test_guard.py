@@ -236,3 +236,14 @@ def test_what_went_long_ago_no_longer_counts() -> None:
         current = Guard().check(current, at(without(tenants(40), number), number * Guard.LATELY))
         assert current.held is None
     assert len(current) == 21
+
+
+def test_what_came_lately_may_leave_again() -> None:
+    """Who tries tenants out, one after the other, takes nothing away that was there before."""
+    current = at(tenants(4), 0)
+    for number in range(1, 12):
+        tried = {**tenants(4), f"tenants/try{number}": ONE_DAG}
+        current = Guard().check(current, at(tried, 10.0 * number))
+        current = Guard().check(current, at(tenants(4), 10.0 * number + 5))
+        assert current.held is None
+    assert len(current) == 4
