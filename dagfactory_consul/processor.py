@@ -59,9 +59,12 @@ class Processor:
 
     PAUSE: ClassVar[float] = 0.5
     """Seconds between two looks, at least: while files are parsed Airflow's processor asks twenty times a second."""
-    PATIENCE: ClassVar[float] = 15.0
+    PATIENCE: ClassVar[float] = 30.0
     """Seconds, and a twentieth for each DAG, that a processor gives the one that has published a change to parse it
     first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
+
+    REST: ClassVar[float] = 5.0
+    """Seconds that it gives the other one after that: a file that was changed is parsed there once more."""
 
     def __init__(
         self,
@@ -218,7 +221,9 @@ class Processor:
         except Exception as error:  # noqa: BLE001  # whatever the database says, in the end the other one had its turn
             self.reporter.once(f"whether another processor has parsed its change cannot be known: {error}")
             return False
-        return len(found) == len(dags) and all(each.at >= since for each in found.values())
+        if len(found) < len(dags) or any(each.at < since for each in found.values()):
+            return False
+        return all(self.clock() - each.at >= self.REST for each in found.values())
 
     def _snapshot(self) -> Snapshot:
         """Return what the store says, or what was known last."""

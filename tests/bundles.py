@@ -148,6 +148,7 @@ class Eager(Processor):
 
     PAUSE = 0.0
     PATIENCE = 1_000.0
+    REST = 0.0
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)

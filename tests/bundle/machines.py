@@ -260,9 +260,15 @@ class Deployment:
         self.stop()
 
     def check_running(self) -> None:
-        """Raise RuntimeError, with the end of its log, where a component has ended by itself."""
-        for machine in self.machines.values():
-            machine.check_running()
+        """Raise RuntimeError, with the end of its log, where a component has ended by a fault that is not Airflow's."""
+        for name, machine in self.machines.items():
+            try:
+                machine.check_running()
+            except RuntimeError as error:
+                if name not in PROCESSORS or "UniqueViolation" not in str(error):
+                    raise
+                # Airflow's own: two processors that write the same new row. A supervisor starts the one again.
+                machine.start(_RUNS[name])
 
     def _bundle(self, more: Mapping[str, Any]) -> dict[str, Any]:
         kwargs = {"refresh_interval": 0, "deployment": DEPLOYMENT, **more}
