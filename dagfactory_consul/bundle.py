@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
-from .runtime import PARSING_DAG_ID
+from .runtime import PARSING_DAG_ID, SYS_PATH
 
 if TYPE_CHECKING:
     from .codebase import Codebase
@@ -85,7 +85,7 @@ class ConsulDagBundle(BaseDagBundle):
             # What was laid out for another task of this DAG is found without a look at anything else.
             found = self.versions_dir / self.version / dag_id if self.version is not None and dag_id else None
             self._path = found if found is not None and found.exists() else self._lay_out(dag_id)
-            neighbours = (self._path / "sys.path").read_text().split("\n")
+            neighbours = (self._path / SYS_PATH).read_text().split("\n")
         else:
             self._path.mkdir(parents=True, exist_ok=True)
             neighbours = self._codebase.neighbours()

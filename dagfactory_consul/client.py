@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from .attempt import MAX_BACKOFF, Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
 from .snapshot import Document, Snapshot
-from .stores.base import READY, Store
+from .stores.base import READY, Store, StoreUser
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ ACCEPTED = "accepted"
 """The key, beside the polled prefix, that holds the version which somebody has accepted although the guard holds it."""
 
 
-class ConfigClient:
+class ConfigClient(StoreUser):
     """Gives the current snapshot of a store.
 
     What is known stands in a file in `folder`, so that processes that live for one parse share it. Once a TTL one
@@ -58,7 +57,7 @@ class ConfigClient:
         max_backoff: float = MAX_BACKOFF,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._open = store
+        super().__init__(store)
         self.folder = folder
         self.ttl = ttl
         self.guard = guard or Guard()
@@ -68,11 +67,6 @@ class ConfigClient:
         self.max_backoff = max_backoff
         self.clock = clock
         self.path = folder / "snapshot"
-
-    @functools.cached_property
-    def store(self) -> Store:
-        """The store, opened."""
-        return self._open()
 
     def current(self) -> Snapshot:
         """Return the current snapshot, and refresh it first if it is due and no other process is at it.
@@ -158,17 +152,21 @@ class ConfigClient:
                 "AIRFLOW__DAGFACTORY_CONSUL__STATE_DIR"
             ) from error
 
-    def refresh(self, *, fallback: bool = True) -> Snapshot:
+    def refresh(self, *, fallback: bool = True, known: Snapshot | None = None) -> Snapshot:
         """Read the store if it has changed, and put what the guard lets through in force. For the holder of the lock.
 
         Args:
             fallback: ask the fallback where the store fails and there is no local copy.
+            known: what is in force otherwise; it is kept where there is no local copy.
 
         Raises:
             NothingKnownError: no store answers, and there is no local copy.
             StoreError, SettingsError: likewise, where no fallback is to be asked.
         """
         kept = self.kept()
+        if kept is None and known is not None:
+            kept = known
+            self.keep(known)
         attempt = self.last_attempt()._replace(at=self.clock(), by_parse=not self.task_start)
         # Before the store is asked: should this process be killed while it waits, the next one still backs off.
         attempt._replace(failures=attempt.failures + 1, error="the attempt did not end").save(self.folder)
@@ -214,12 +212,16 @@ class ConfigClient:
                 current.held["version"],
             )
             current = replace(current, held={**current.held, "seen": self._accepted()})
+        self.keep(current)
+        return current
+
+    def keep(self, current: Snapshot) -> None:
+        """Make a snapshot the local copy, which the next one is weighed against. For the holder of the lock."""
         try:
             keyed_file.remove_leftovers(self.folder)
             snapshot.save(current, self.path)
         except OSError as error:  # a disk that is full must not cost a single DAG
             log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400
-        return current
 
     def accept(self, version: str) -> None:
         """Write that a held version is accepted. Raises StoreError where that cannot be written."""

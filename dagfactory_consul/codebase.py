@@ -84,8 +84,7 @@ class Codebase:
         """Return the present version of the code. Costs a look at the files' times where nothing has changed.
 
         Raises:
-            SettingsError: the inner bundle cannot be made.
-            SettingsError: the folders hold more than is copied into each version.
+            SettingsError: the inner bundle cannot be made, or the folders hold more than each version may copy.
             OSError: a file cannot be read.
         """
         base, version = self._base()

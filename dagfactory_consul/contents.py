@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .keyed_file import dumps
-from .release import ACTIVE, Placement
-from .spec import DagSpec
+from .release import ACTIVE, Placement, placement_of
 
 _TEXT = '''"""DAGs of {tenants}, in Airflow. Written by dagfactory_consul: what is edited here is lost.
 
@@ -47,7 +46,7 @@ class Contents(NamedTuple):
     def of_bytes(cls, data: bytes) -> Contents:
         """Read what `to_bytes` has written."""
         fields = json.loads(data)
-        dags = {each["spec"]["dag_id"]: of_json(each) for each in fields["dags"]}
+        dags = {each["spec"]["dag_id"]: placement_of(each) for each in fields["dags"]}
         return cls(fields["store"], fields["tenants"], dags)
 
     def to_bytes(self) -> bytes:
@@ -111,16 +110,11 @@ def state_of(placed: Placement) -> State:
 
 
 def to_json(placed: Placement) -> dict[str, Any]:
-    """Return what is kept of a DAG: nothing that changes while the DAG does not."""
+    """Return what is kept of a DAG (see `placement_of`): nothing that changes while the DAG does not."""
     fields: dict[str, Any] = {"spec": placed.spec.to_json(), "origin": placed.origin}
     if placed.state != ACTIVE:
         fields |= {"state": placed.state, "since": placed.since}
     return fields
-
-
-def of_json(fields: Mapping[str, Any]) -> Placement:
-    """Return a DAG of which `to_json` has said what is kept."""
-    return Placement(**{**fields, "spec": DagSpec.from_json(fields["spec"])})
 
 
 def _plain(text: str) -> str:

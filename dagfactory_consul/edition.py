@@ -7,16 +7,16 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from . import release as releases
 from . import snapshot as snapshots
 from .arrangement import Limits, arrange
 from .codebase import Code
-from .contents import Contents, State, of_json, state_of, to_json
+from .contents import Contents, State, state_of, to_json
 from .head import Head
 from .history import History, Version, part_of, reference
 from .keyed_file import dumps
-from .problems import Problem
-from .release import DRAINING, GONE, Placement, Release
-from .snapshot import Document, Snapshot
+from .release import DRAINING, GONE, Placement, Release, placement_of, problems_of, shared_of
+from .snapshot import Snapshot
 
 
 class Edition(NamedTuple):
@@ -138,11 +138,11 @@ def load(head: Head, history: History) -> tuple[Edition, Code]:
         for contents in files.values()
         for dag_id, placed in contents.dags.items()
     }
-    dags |= {each["spec"]["dag_id"]: of_json(each) for each in state["gone"]}
+    dags |= {each["spec"]["dag_id"]: placement_of(each) for each in state["gone"]}
     release = Release(
         dict(sorted(dags.items())),
-        tuple(Problem(**each) for each in state["problems"]),
-        {key: Document(key, value, index) for key, (value, index) in state["shared"].items()},
+        problems_of(state),
+        shared_of(state),
         about["version"],
         version.fingerprint,
     )
@@ -206,8 +206,7 @@ def _code_blob(blobs: dict[str, bytes], code: Code, archive: bytes | None, previ
 
 def _state(release: Release, code: Code) -> bytes:
     fields = {
-        "problems": [problem._asdict() for problem in release.problems],
-        "shared": {key: [each.value, each.index] for key, each in (release.shared or {}).items()},
+        **releases.about(release),
         "gone": [{**to_json(each), "idle": each.idle} for each in release.dags.values() if not each.shown],
         "unverified": {
             dag_id: each.checked

@@ -60,7 +60,7 @@ def emit(namespace: MutableMapping[str, Any], *, code: str | None, dags: str) ->
 
 
 def _build(fields: dict[str, Any], root: Path | None) -> DAG:
-    # As `contents.of_json` reads it; a task's start has no time for all that comes with that.
+    # As `release.placement_of` reads it; a task's start has no time for all that comes with that.
     spec = DagSpec.from_json(fields["spec"])
     definition = registry.load_one(spec.builder, fields["origin"], root)
     return build_dag(definition, spec, draining=fields.get("state") == DRAINING)

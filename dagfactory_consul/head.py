@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from .history import write_atomically
 from .keyed_file import dumps
-from .stores.base import Entry, Store
+from .stores.base import Entry, Store, StoreUser
+from .stores.replacing import replace_file
 
 FORMAT = 1
 
@@ -54,7 +53,7 @@ class Head(NamedTuple):
             raise ValueError(f"the deployment's head cannot be read: {error}") from error
 
 
-class Heads:
+class Heads(StoreUser):
     """Reads and writes the head of one deployment, in the store and in a file on this machine.
 
     Args:
@@ -64,19 +63,9 @@ class Heads:
     """
 
     def __init__(self, store: Callable[[], Store], deployment: str, path: Path) -> None:
-        self._open = store
+        super().__init__(store)
         self.key = f"{deployment}/head"
         self.path = path
-
-    @cached_property
-    def store(self) -> Store:
-        """The store, opened."""
-        return self._open()
-
-    def close(self) -> None:
-        """Give back connections, if there are any."""
-        if "store" in self.__dict__:
-            self.store.close()
 
     def read(self) -> Entry | None:
         """Return the head as the store has it; None where there is none. Raises StoreError."""
@@ -95,7 +84,7 @@ class Heads:
 
     def apply(self, head: Head) -> None:
         """Note what this machine has applied. Raises OSError."""
-        write_atomically(self.path, head.to_bytes())
+        replace_file(self.path, head.to_bytes(), durable=False)
 
 
 def this_processor() -> str:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from .errors import SnapshotError, VersionGoneError
 from .keyed_file import dumps
-from .stores.base import MAX_VALUE_BYTES, Store
+from .stores.base import MAX_VALUE_BYTES, Store, StoreUser
+from .stores.replacing import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ def part_of(key: str) -> str:
     return f"{zlib.crc32(key.encode('utf-8', 'surrogatepass')) % 64:02}"
 
 
-class History:
+class History(StoreUser):
     """Contents and versions of one deployment, in a store and in a folder before it.
 
     Args:
@@ -83,20 +81,10 @@ class History:
     """
 
     def __init__(self, store: Callable[[], Store], deployment: str, folder: Path | None, *, fill: bool) -> None:
-        self._open = store
+        super().__init__(store)
         self.deployment = deployment
         self.folder = folder
         self.fill = fill
-
-    @cached_property
-    def store(self) -> Store:
-        """The store, opened."""
-        return self._open()
-
-    def close(self) -> None:
-        """Give back connections, if there are any."""
-        if "store" in self.__dict__:
-            self.store.close()
 
     def put(self, blobs: Mapping[str, bytes], version: Version | None = None) -> None:
         """Write contents, and then the version that they belong to. Raises StoreError."""
@@ -231,28 +219,9 @@ class History:
             return
         path = self.folder / kind / name
         try:
-            write_atomically(path, data)
+            replace_file(path, data, durable=False)
         except OSError as error:  # a disk that is full: the store has it
             log.warning("%s cannot be kept on this machine: %s", path, error)
-
-
-def write_atomically(path: Path, data: bytes, *, modified_ns: int | None = None) -> None:
-    """Replace a file, so that a reader sees the old one or the new one; it bears the time `modified_ns`.
-
-    Raises OSError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, new = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(new).chmod(0o644)
-        if modified_ns is not None:
-            os.utime(new, ns=(modified_ns, modified_ns))
-        Path(new).replace(path)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
 
 
 def _parts(key: str, data: bytes) -> list[tuple[str, bytes]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from .codebase import FOLDER
 from .contents import Contents
-from .history import reference, write_atomically
+from .history import reference
 from .occupancy import Parsed
+from .stores.replacing import replace_file
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -178,9 +179,9 @@ class Layout:
         if known == text:
             return False
         if silent and known is not None:
-            write_atomically(target, text.encode(), modified_ns=target.stat().st_mtime_ns)
+            replace_file(target, text.encode(), modified_ns=target.stat().st_mtime_ns, durable=False)
             return False
-        write_atomically(target, text.encode())
+        replace_file(target, text.encode(), durable=False)
         return True
 
     def _write_beside(self, path: str, contents: Contents) -> str:
@@ -188,7 +189,7 @@ class Layout:
         data = contents.lines()
         target = (self.path / path).with_suffix(f".{reference(data.encode())[:12]}.json")
         if not target.exists():
-            write_atomically(target, data.encode())
+            replace_file(target, data.encode(), durable=False)
         return target.name
 
     def _remove_old_data(self) -> None:
@@ -218,7 +219,7 @@ def write_if_changed(path: Path, text: str) -> bool:
             return False
     except (OSError, UnicodeDecodeError):
         pass
-    write_atomically(path, text.encode())
+    replace_file(path, text.encode(), durable=False)
     return True
 
 

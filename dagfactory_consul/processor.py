@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from . import edition as editions
-from . import snapshot as snapshots
 from .agreement import UNREADABLE, Agreement
 from .arrangement import Limits
 from .changes import log_change
@@ -62,7 +61,6 @@ class Processor:
     PATIENCE: ClassVar[float] = 30.0
     """Seconds, and a twentieth for each DAG, that a processor gives the one that has published a change to parse it
     first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
-
     REST: ClassVar[float] = 5.0
     """Seconds that it gives the other one after that: a file that was changed is parsed there once more."""
 
@@ -196,7 +194,8 @@ class Processor:
         assert edition is not None, "something was taken over"
         assert code is not None, "with its code"
         self.rollout.settle_for(edition, code)
-        self._keep(edition)
+        # What comes next is weighed against what the deployment agreed on, and not against what this machine has seen.
+        self.client.keep(edition.snapshot)
         self._taken_over = time.monotonic()
 
     def _follow(self) -> None:
@@ -228,22 +227,14 @@ class Processor:
     def _snapshot(self) -> Snapshot:
         """Return what the store says, or what was known last."""
         edition = self.agreement.edition
-        if edition is not None and self.client.kept() is None:
-            self._keep(edition)
+        known = edition.snapshot if edition is not None else None
         with self.client.turn() as mine:
             if mine:
-                return self.client.refresh(fallback=edition is None)
+                return self.client.refresh(fallback=known is None, known=known)
         kept = self.client.kept()
         if kept is None:
             raise NothingKnownError(f"nothing is known of {self.client.store.url}; it is asked again in a moment")
         return kept
-
-    def _keep(self, edition: Edition) -> None:
-        """Weigh what comes next against what the deployment agreed on, and not against what this machine has seen."""
-        try:
-            snapshots.save(edition.snapshot, self.client.path)
-        except OSError as error:
-            log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400
 
     def _publish(self, tried: Tried) -> None:
         before = self.agreement.edition

@@ -67,22 +67,25 @@ class Release(NamedTuple):
 
 def save(release: Release, path: Path) -> None:
     """Write a release to a file, atomically."""
-    shared = {key: [each.value, each.index] for key, each in (release.shared or {}).items()}
-    about = {
+    versions = {"snapshot": release.snapshot, "fingerprint": release.fingerprint}
+    body = keyed_file.body_of({key: _to_line(each) for key, each in release.dags.items()})
+    keyed_file.write(path, {**about(release), **versions}, body)
+
+
+def about(release: Release) -> dict[str, Any]:
+    """Return what a release says besides its DAGs, as JSON: see `problems_of` and `shared_of`."""
+    return {
         "problems": [problem._asdict() for problem in release.problems],
-        "shared": shared,
-        "snapshot": release.snapshot,
-        "fingerprint": release.fingerprint,
+        "shared": {key: [each.value, each.index] for key, each in (release.shared or {}).items()},
     }
-    keyed_file.write(path, about, keyed_file.body_of({key: _to_line(each) for key, each in release.dags.items()}))
 
 
 def load(path: Path) -> Release | None:
     """Read a release from its file; None if there is none, or it cannot be used: then it is made anew."""
     try:
-        about, body = keyed_file.read(path)
-        dags = {dag_id: _from_json(value) for dag_id, value in json.loads(body).items()}
-        return Release(dags, _problems(about), _shared(about), about["snapshot"], about["fingerprint"])
+        known, body = keyed_file.read(path)
+        dags = {dag_id: placement_of(value) for dag_id, value in json.loads(body).items()}
+        return Release(dags, problems_of(known), shared_of(known), known["snapshot"], known["fingerprint"])
     except FileNotFoundError:
         return None
     except _UNUSABLE as error:
@@ -94,7 +97,7 @@ def load_placement(path: Path, dag_id: str) -> Placement | None:
     """Read one DAG from a release's file; None if it is not in it, or there is no such file."""
     try:
         value = keyed_file.read_one(path, dag_id)
-        return None if value is None else _from_json(value)
+        return None if value is None else placement_of(value)
     except (FileNotFoundError, *_UNUSABLE):
         return None
 
@@ -102,7 +105,7 @@ def load_placement(path: Path, dag_id: str) -> Placement | None:
 def load_problems(path: Path) -> tuple[Problem, ...]:
     """Read only the problems of a release."""
     try:
-        return _problems(keyed_file.read_about(path))
+        return problems_of(keyed_file.read_about(path))
     except FileNotFoundError:
         return ()
 
@@ -119,15 +122,18 @@ def _to_line(placed: Placement) -> str:
     return keyed_file.dumps(fields)
 
 
-def _from_json(fields: Mapping[str, Any]) -> Placement:
+def placement_of(fields: Mapping[str, Any]) -> Placement:
+    """Return a DAG of what is kept of it; what is not has its default. Raises KeyError, TypeError."""
     return Placement(**{**fields, "spec": DagSpec.from_json(fields["spec"])})
 
 
-def _problems(about: Mapping[str, Any]) -> tuple[Problem, ...]:
-    return tuple(Problem(**each) for each in about["problems"])
+def problems_of(known: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Return the problems of what `about` has said. Raises KeyError, TypeError."""
+    return tuple(Problem(**each) for each in known["problems"])
 
 
-def _shared(about: Mapping[str, Any]) -> dict[str, Document]:
+def shared_of(known: Mapping[str, Any]) -> dict[str, Document]:
+    """Return the shared documents of what `about` has said. Raises KeyError, TypeError."""
     from .snapshot import Document  # a task start needs none of it
 
-    return {key: Document(key, value, index) for key, (value, index) in about["shared"].items()}
+    return {key: Document(key, value, index) for key, (value, index) in known["shared"].items()}

@@ -62,21 +62,20 @@ class Retention:
 
     def _sweep(self, edition: Edition, in_use: set[str]) -> None:
         names, blobs = self.history.keys()
-        versions, damaged = [], False
+        versions, damaged = [], set()
         end = time.monotonic() + self.SECONDS
         for name in sorted(names):
-            if time.monotonic() > end:  # what was read stands on this machine: the next sweep comes further
-                self._swept -= self.INTERVAL * 0.95
+            if time.monotonic() > end:
+                self._come_back_soon()  # what was read stands on this machine, so the next sweep comes further
                 return
             try:
                 version = self.history.version(name)
             except SnapshotError as error:
                 log.warning("%s. It stays, and so does all that it may need", error)
-                version, damaged = None, True
-                in_use.add(name)
-            if version is not None:
-                versions.append(version)
-        keep = self._kept(versions, in_use)
+                damaged.add(name)
+            else:
+                versions += [version] if version is not None else []
+        keep = self._kept(versions, in_use | damaged)
         needed = edition.references()
         if (missing := needed - blobs) or edition.version.name not in names:
             log.warning("%s lacks some of what is in force: it is written again", self.history.store.url)
@@ -89,11 +88,14 @@ class Retention:
         garbage = [] if damaged else sorted(unneeded & self._unneeded)[: self.AT_ONCE]
         self.history.drop(drop, garbage)
         self._unneeded = unneeded - set(garbage)
-        self._sweep_here(edition, in_use)
+        self._sweep_here(edition, in_use | damaged)
         if self.AT_ONCE in (len(drop), len(garbage)):
-            self._swept -= self.INTERVAL * 0.95  # the rest soon
+            self._come_back_soon()
         if drop:
             log.info("%d versions are no longer kept in %s", len(drop), self.history.store.url)
+
+    def _come_back_soon(self) -> None:
+        self._swept -= self.INTERVAL * 0.95
 
     def _sweep_here(self, edition: Edition, in_use: set[str]) -> None:
         """Do the same with this machine's copies: what is dropped from the store may have been by another processor."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PARSING_DAG_ID = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 """What Airflow's `get_parsing_context` reads: the DAG of the task that is about to start. Read here without Airflow."""
 
+SYS_PATH = "sys.path"
+"""The file beside a version's files, on a worker, that says from where else the builders may import on this machine."""
+
 
 def client_of(settings: Settings, **options: Any) -> ConfigClient:
     """Return the config client for a store and prefix; all processes on this machine share what it knows.

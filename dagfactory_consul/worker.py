@@ -14,21 +14,18 @@ from typing import ClassVar
 
 from .arrangement import own_file, shard
 from .codebase import FOLDER, Code, Codebase
-from .contents import Contents, of_json
+from .contents import Contents
 from .errors import StoreUnreachable, VersionGoneError
 from .head import Head, Heads
 from .history import History, Version, part_of
-from .runtime import history_store, runtime_store
+from .release import placement_of
+from .runtime import SYS_PATH, history_store, runtime_store
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
 ALL = "_all"
 """The folder of a version that is laid out as a whole: for callbacks, which name no DAG."""
-
-
-SYS_PATH = "sys.path"
-"""The file beside the files of DAGs that says from where else the builders may import on this machine."""
 
 
 class Worker:
@@ -212,7 +209,7 @@ class Worker:
         """
         for fields in json.loads(self._get(record, [record.state])[record.state])["gone"]:
             if fields["spec"]["dag_id"] == dag_id:
-                return Contents(self.history.deployment, {}, {dag_id: of_json(fields)})
+                return Contents(self.history.deployment, {}, {dag_id: placement_of(fields)})
         raise VersionGoneError(f"version {record.name} of the bundle {self.name} has no DAG {dag_id!r}")
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagfactory_consul.contents import Contents, of_json, to_json
-from dagfactory_consul.release import ACTIVE, DRAINING, Placement
+from dagfactory_consul.contents import Contents, to_json
+from dagfactory_consul.release import ACTIVE, DRAINING, Placement, placement_of
 from dagfactory_consul.spec import DagSpec
 
 NASTY = "''' \"\"\" \\ \\' \\\" \n \r \0 \x85 \u2028 \ud800 é 漢 😀 {} {0} {tenants} %s $ r''' ) # coding:latin-1"
@@ -49,7 +49,7 @@ def test_any_configuration_survives_the_text(config: dict[str, Any], attribute: 
     text = contents(one).text("code/abc")
     text.encode()
     (found,) = json.loads(call(text)["dags"])
-    assert of_json(found) == one
+    assert placement_of(found) == one
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30))
@@ -123,5 +123,5 @@ def test_many_dags_stand_beside() -> None:
     text = contents(placed()).text("code/x", beside="000.json")
     assert "emit_from(globals(), '000.json', code='code/x')" in text
     lines = contents(placed(config={"text": NASTY}), placed("acme__other")).lines()
-    assert [of_json(each).spec.dag_id for each in json.loads(lines)] == ["acme__job", "acme__other"]
+    assert [placement_of(each).spec.dag_id for each in json.loads(lines)] == ["acme__job", "acme__other"]
     assert len(lines.splitlines()) == 4

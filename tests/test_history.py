@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from dagfactory_consul.errors import SnapshotError, StoreDenied, StoreUnreachable, VersionGoneError
-from dagfactory_consul.history import History, Version, part_of, reference, write_atomically
+from dagfactory_consul.history import History, Version, part_of, reference
 from dagfactory_consul.stores import open_store
 from dagfactory_consul.stores.base import Store
 from dagfactory_consul.stores.memory import MemoryStore
 from dagfactory_consul.stores.objects import ObjectStore
+from dagfactory_consul.stores.replacing import replace_file
 from demo.consul import ConsulAgent
 
 STORES = ["memory", "folder", "objects", "objects on disk", "consul"]
@@ -197,8 +198,8 @@ def test_one_change_touches_one_part() -> None:
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """A reader sees the old file or the new one, others may read it, and nothing is left beside it."""
-    write_atomically(tmp_path / "a/b", b"old")
-    write_atomically(tmp_path / "a/b", b"new", modified_ns=1_000)
+    replace_file(tmp_path / "a/b", b"old")
+    replace_file(tmp_path / "a/b", b"new", modified_ns=1_000)
     assert (tmp_path / "a/b").read_bytes() == b"new"
     assert (tmp_path / "a/b").stat().st_mtime_ns == 1_000
     assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o644

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ..errors import StoreRejected
@@ -120,3 +121,24 @@ class Store(ABC):
                 f"{key} has {len(value):,} bytes; a value ends at {MAX_VALUE_BYTES:,}: split the document",
                 store=self.url,
             )
+
+
+class StoreUser:
+    """What needs a store only at times: it is opened when it is first asked for, and closed only if it was.
+
+    Args:
+        store: opens it.
+    """
+
+    def __init__(self, store: Callable[[], Store]) -> None:
+        self._open_store = store
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened."""
+        return self._open_store()
+
+    def close(self) -> None:
+        """Give back connections, if there are any."""
+        if "store" in self.__dict__:
+            self.store.close()

@@ -11,8 +11,18 @@ PREFIX, SUFFIX = ".", ".tmp"
 """How the name of a file begins and ends that is being written."""
 
 
-def replace_file(path: Path, value: bytes) -> None:
-    """Write a file, and its folders where they are missing: a reader, and a crash, find the old one or the new one."""
+def replace_file(path: Path, value: bytes, *, modified_ns: int | None = None, durable: bool = True) -> None:
+    """Write a file, and its folders where they are missing: a reader finds the old one or the new one.
+
+    Args:
+        path: of the file; where it is a link, what that leads to.
+        value: all that the file is to hold.
+        modified_ns: the time of modification that it is to bear; the present one unless given.
+        durable: after a crash of the machine, too, it is the old one or the new one. Takes a wait for the disk.
+
+    Raises:
+        OSError: it cannot be written; the old one stays.
+    """
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is written
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=SUFFIX)
@@ -21,12 +31,16 @@ def replace_file(path: Path, value: bytes) -> None:
             file.write(value)
             file.flush()
             os.fchmod(handle, MODE)
-            os.fsync(handle)
+            if durable:
+                os.fsync(handle)
+        if modified_ns is not None:
+            os.utime(name, ns=(modified_ns, modified_ns))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:
