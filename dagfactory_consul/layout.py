@@ -80,6 +80,7 @@ class Layout:
         modules: Mapping[str, Iterable[str]],
         *,
         same_code: bool,
+        former: Collection[str] = (),
     ) -> None:
         """Bring the files on disk to what an edition says.
 
@@ -93,6 +94,7 @@ class Layout:
             code: the folder of the builders' code, below the bundle.
             modules: by builder, what its files import for it.
             same_code: whether the code is what it was before.
+            former: the names of versions that stood here before.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         write_if_changed(self.path / ".airflowignore", _IGNORED)
@@ -112,7 +114,7 @@ class Layout:
             self._written.add(path)
             is_new = not (self.path / path).exists()
             if self._write(path, contents.text(code, used, beside=beside), silent=silent[path]):
-                self._watch.add(path, contents.dags, is_new=is_new)
+                self._watch.add(path, contents.dags, is_new=is_new, former=former)
                 if path in before and any(dag_id not in places for dag_id in before[path].dags):
                     # Airflow lets go of a DAG when its file is parsed so long after it was last found there.
                     self._touch_later(path, self.stale_after + 5)

@@ -51,23 +51,28 @@ def versions_in_use(bundle: str) -> set[str]:
 
 
 class Parsed(NamedTuple):
-    """Where Airflow has last found a DAG, and when."""
+    """Where Airflow has last found a DAG, when, and in which version."""
 
     file: str
     """Below its bundle."""
     at: float
     """Seconds since the epoch."""
+    version: str = ""
+    """The bundle's version by then, as the processor knew it that has found it; empty where there is none."""
 
 
 def parsed(dag_ids: Collection[str]) -> dict[str, Parsed]:
-    """Return where Airflow has last found each DAG that it knows. Raises what SQLAlchemy does."""
+    """Return where, when and in which version Airflow has last found each DAG that it knows.
+
+    Raises what SQLAlchemy does.
+    """
     from airflow.models.dag import DagModel
 
     found = {}
     for some in _chunks(dag_ids):
-        columns = (DagModel.dag_id, DagModel.relative_fileloc, DagModel.last_parsed_time)
-        for dag_id, file, at in _rows(select(*columns).where(DagModel.dag_id.in_(some))):
-            found[dag_id] = Parsed(file or "", at.timestamp() if at is not None else 0.0)
+        columns = (DagModel.dag_id, DagModel.relative_fileloc, DagModel.last_parsed_time, DagModel.bundle_version)
+        for dag_id, file, at, version in _rows(select(*columns).where(DagModel.dag_id.in_(some))):
+            found[dag_id] = Parsed(file or "", at.timestamp() if at is not None else 0.0, version or "")
     return found
 
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,8 @@ class Processor:
         self.retention = Retention(self.agreement.history, settings, lambda: occupancy.versions_in_use(name), clock)
         self.laid_out: Edition | None = None
         """What the files on this machine say."""
+        self._former: deque[str] = deque(maxlen=50)
+        """The names of the versions that the files on this machine said before."""
         self._refreshed = float("-inf")
         self._taken_over = 0.0
 
@@ -263,12 +266,15 @@ class Processor:
             ref = edition.version.code_blob
             self.codebase.lay_out(code, self.path, self.agreement.history.get([ref])[ref] if ref else None)
         before = self.laid_out
+        if before is not None:
+            self._former.append(before.version.name)
         self.layout.write(
             edition.files,
             before.files if before is not None else edition.files,
             code.folder,
             {builder: _importable(names) for builder, names in edition.version.modules.items()},
             same_code=before is None or before.version.code == edition.version.code,
+            former={*self._former} - {edition.version.name},
         )
         self.agreement.heads.apply(edition.head)
         earlier = f"code/{before.version.code}" if before is not None and before.version.code else None

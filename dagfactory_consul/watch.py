@@ -1,8 +1,8 @@
 """The watch: sees that Airflow has found what was written into DAG files, and touches those that it has missed.
 
 Airflow parses a file again whose time is younger than the end of its last parse. One that is edited while it is being
-parsed has an older time, so the edit would be lost. And a DAG that has moved to another file may be found once more in
-the one that it left, by a parse that was under way.
+parsed has an older time, so the edit would be lost. And a parse that was under way, of this processor or of another
+one that has not followed yet, may find a DAG once more as it was: in the file that it has left, or in a former version.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class _Watched(NamedTuple):
     dags: tuple[str, ...]
     since: float
     """When the file was written."""
+    former: Collection[str]
+    """The bundle's versions in which it said something else."""
     touched: float | None
     """When it was last touched after that; when it was written, for a file that no parse can have been reading."""
     patience: float
@@ -37,7 +39,7 @@ class Watch:
     """
 
     SECONDS: ClassVar[float] = 60.0
-    """How long a file is watched after it was written, at least: DAGs that have moved may be found elsewhere again."""
+    """How long a file is watched after it was written, at least: its DAGs may be found as they were once more."""
     LONGEST: ClassVar[float] = 3600.0
     """How long it is watched if Airflow does not find all that it says."""
     DAGS_A_SECOND: ClassVar[int] = 500
@@ -57,16 +59,17 @@ class Watch:
         self._watched: dict[str, _Watched] = {}
         self._looked = self._pause = 0.0
 
-    def add(self, path: str, dags: Collection[str], *, is_new: bool) -> None:
+    def add(self, path: str, dags: Collection[str], *, is_new: bool, former: Collection[str] = ()) -> None:
         """Watch a file that was just written, until Airflow has surely found what it says.
 
         Args:
             path: below the folder.
             dags: that it gives.
             is_new: it was not there before, so no parse can have been reading it.
+            former: the bundle's versions in which it said something else, or was not there.
         """
         now = self.clock()
-        self._watched[path] = _Watched(tuple(dags), now, now if is_new else None, self.PATIENCE)
+        self._watched[path] = _Watched(tuple(dags), now, former, now if is_new else None, self.PATIENCE)
 
     def keep(self, files: Mapping[str, Collection[str]]) -> None:
         """Go on watching only these files, and what they give by now: DAGs may have left without a new time."""
@@ -97,10 +100,10 @@ class Watch:
 
     def _is_missed(self, path: str, each: _Watched, found: Mapping[str, Parsed], now: float) -> bool:
         known = [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > each.since]
-        if any(one.file != path for one in known):
-            return True
         if each.touched is None:
             # A parse has ended that may have begun before the write, or there was none at all.
             return bool(known) or now - each.since >= each.patience
         surely = [one for one in known if one.at > each.touched]
+        if any(one.file != path or one.version in each.former for one in surely):
+            return True
         return len(surely) < len(each.dags) and now - each.touched >= each.patience

@@ -67,10 +67,10 @@ def test_versions_in_use() -> None:
 
 
 def test_where_dags_were_found() -> None:
-    """For each DAG that Airflow knows: its file, and when it was last parsed."""
-    add(dag(), dag("never__parsed", relative_fileloc=None, last_parsed_time=None))
+    """For each DAG that Airflow knows: its file, when it was last parsed, and in which version of the bundle."""
+    add(dag(), dag("never__parsed", relative_fileloc=None, last_parsed_time=None, bundle_version=None))
     assert occupancy.parsed(["acme__job", "never__parsed", "nobody__job"]) == {
-        "acme__job": Parsed("tenants/acme.py", NOW.timestamp()),
+        "acme__job": Parsed("tenants/acme.py", NOW.timestamp(), "v1"),
         "never__parsed": Parsed("", 0.0),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,20 @@ def test_a_change_is_laid_out_elsewhere_once_its_publisher_has_parsed_it(site: S
     assert "newcomer__job" not in two.refresh().dags()
     two.runs.found = {"newcomer__job": Parsed("tenants/newcomer.py", site.clock())}
     assert "newcomer__job" in two.refresh().dags()
+
+
+def test_what_is_found_as_it_was_before_is_found_again(site: Site, one: Machine) -> None:
+    """A processor that has not followed yet ends a late parse: what it says is corrected by who has the change."""
+    path, old = one.path / "tenants/acme.py", one.head.version
+    site.tenant("acme", limit=20)
+    one.refresh()
+    for version, touched in ((one.head.version, True), (one.head.version, False), (old, True)):
+        site.clock.now += 1
+        one.runs.found = {"acme__job": Parsed("tenants/acme.py", site.clock(), version)}
+        os.utime(path, ns=(1_000, 1_000))
+        one.refresh()
+        assert (path.stat().st_mtime_ns != 1_000) == touched
+        site.clock.now += 1
 
 
 def test_patience_ends(site: Site, one: Machine) -> None:

@@ -167,13 +167,15 @@ class Deployment:
         return json.loads(found) if found else {}
 
     def files(self, name: str) -> dict[str, str]:
-        """Return the files that a processor's machine has laid out for Airflow, and the builders' code among them."""
+        """Return the files that a processor's machine has laid out for Airflow, and the code that they name."""
         root = self.machines[name].home / "bundles" / BUNDLE / "dags"
         found = {}
         for path in sorted(root.rglob("*.py")):
             with suppress(FileNotFoundError):  # it has gone meanwhile
                 found[str(path.relative_to(root))] = path.read_text()
-        return found
+        of_dags = "".join(text for path, text in found.items() if not path.startswith("code/"))
+        # Which former code is still there depends on the changes that a machine has skipped.
+        return {path: text for path, text in found.items() if (folder := _code_of(path)) is None or folder in of_dags}
 
     def agree(self) -> None:
         """Wait until the processors' machines have the same files."""
@@ -307,3 +309,9 @@ class Deployment:
             return True
         process.send_signal(signal.SIGCONT)
         return False
+
+
+def _code_of(path: str) -> str | None:
+    """Return the folder of the version of the builders' code that a file belongs to; None where it is none of them."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if parts[0] == "code" else None

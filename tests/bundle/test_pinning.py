@@ -79,10 +79,12 @@ def test_the_processors_lose_their_disks_between_two_tasks(pair: list[Tenant], d
             each.become(limit=2)
         for name in PROCESSORS:
             deployment.kill(name, wipe=True)
-    for name in PROCESSORS:
-        deployment.boot(name)
+    first, second = PROCESSORS
+    deployment.boot(first)
     pair[0].become(limit=3)
     assert ran_with(pair[0], "limit") == [3, 3]
+    deployment.boot(second)
+    deployment.agree()
 
 
 def test_the_code_changes_between_two_tasks(other_pair: list[Tenant], deployment: Deployment) -> None:
