@@ -1,27 +1,30 @@
 """The bundle in one real processor, and what it is compared with in the same run, for N tenants of two DAGs each.
 
 Four processors, one after the other, each with an empty database: one plain file with the same DAGs, the bundle, the
-plain loader with the fastest settings and with Airflow's defaults. What is measured of them:
+plain loader with the fastest settings and with Airflow's defaults; with `--load` only the first two, and only their
+first load. What is measured of them:
 
 - `first_load`: from the processor's start until all DAGs are serialised; and the manager's memory after that
 - `quiet`: CPU in a minute in which nothing changes, and what passes between the processor and Consul
 - `flip`: from a write to Consul until the one changed DAG is serialised
-- `mass_flip`: from turning a flag until all DAGs of every fifth tenant are; `tenants` of them at most
+- `mass_flip`: from turning a flag until all DAGs are that it touches, one of every fifth tenant; and the same with two
 
-    python -m benchmarks.bundle [--sqlite | --postgres] [N …]
+    python -m benchmarks.bundle [--sqlite | --postgres] [--load] [N …]
 """
 
 from __future__ import annotations
 
 import random
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from demo.wait import TooLateError
 
 from .database import chosen
-from .deployment import FAST_LOADER, Deployment, deployment
+from .deployment import FAST_LOADER, FLAGS, Deployment, deployment
 from .processor import DEFAULTS, Processor, moment, spread
 from .relay import Relay
 from .workload import report
@@ -95,21 +98,23 @@ class Way:
         )
         return time.perf_counter() - started
 
-    def mass_flip(self, rounds: int) -> None:
-        """Turn the flag that shapes the DAGs of the tenants in the wave."""
+    def mass_flip(self, rounds: int, flags: Sequence[str]) -> None:
+        """Turn flags for the tenants in the wave, each of which shapes one of their DAGs."""
+        count = len(flags) * len(self.made.wave)
         first: list[float] = []
         found: list[float] = []
         try:
             for number in range(rounds):
                 self.processor.rest(seconds=20)
                 since, started = moment(time.time(), self.processor.database), time.perf_counter()
-                self.made.put_format(f"other-{number}")
-                for count, seconds in ((1, first), (2 * len(self.made.wave), found)):
-                    self._wait_for(count, since, f"%--format other-{number} %")
+                value = f"{len(flags)}-{number}"
+                self.made.put_format(value, flags)
+                for dags, seconds in ((1, first), (count, found)):
+                    self._wait_for(dags, since, f"%--format {value} %")
                     seconds.append(time.perf_counter() - started)
         except TooLateError:
             pass  # the others would be late as well
-        touched = {"touched_tenants": len(self.made.wave), "touched_dags": 2 * len(self.made.wave)}
+        touched = {"touched_tenants": len(self.made.wave), "touched_dags": count}
         self.report("mass_flip", **touched, **spread(found), late=rounds - len(found), first_dag=spread(first))
 
     def _wait_for(self, count: int, *values: object) -> None:
@@ -121,12 +126,15 @@ class Way:
         )
 
 
-def main(sizes: list[int], kinds: tuple[str, ...], *, seconds: float, samples: int, rounds: int, few: int) -> None:
+def main(
+    sizes: list[int], kinds: tuple[str, ...], *, only_load: bool, seconds: float, samples: int, rounds: int, few: int
+) -> None:
     """Measure all of it.
 
     Args:
         sizes: how many tenants.
         kinds: of databases.
+        only_load: nothing but the first load, of the bundle and of one plain file.
         seconds: of quiet.
         samples: flips of one tenant in the bundle.
         rounds: flips of the wave in the bundle.
@@ -142,11 +150,14 @@ def main(sizes: list[int], kinds: tuple[str, ...], *, seconds: float, samples: i
                     SLOW: made.loader("slow", DEFAULTS),
                 }
                 for name, processor in processors.items():
+                    if only_load and name not in (PLAIN, BUNDLE):
+                        continue
                     way = Way(name, made, processor, relay, patience=60 + tenants / 5)
-                    _measure(way, seconds=seconds, samples=samples if name == BUNDLE else few, rounds=rounds)
+                    samples_ = samples if name == BUNDLE else few
+                    _measure(way, only_load=only_load, seconds=seconds, samples=samples_, rounds=rounds)
 
 
-def _measure(way: Way, *, seconds: float, samples: int, rounds: int) -> None:
+def _measure(way: Way, *, only_load: bool, seconds: float, samples: int, rounds: int) -> None:
     way.processor.prepare()
     started = time.perf_counter()
     with way.processor.running():
@@ -155,14 +166,19 @@ def _measure(way: Way, *, seconds: float, samples: int, rounds: int) -> None:
         except TooLateError:
             way.report("first_load", late=True)
             return
+        if only_load:
+            return
         if way.name != FAST:
             way.quiet(seconds)
         if way.name != PLAIN:
             way.flip(samples)
         if way.name == BUNDLE:
-            way.mass_flip(rounds)
+            way.mass_flip(rounds, FLAGS[:1])
+            way.mass_flip(rounds, FLAGS)
 
 
 if __name__ == "__main__":
     databases, words = chosen()
-    main([int(each) for each in words] or [100, 1000], databases, seconds=60, samples=30, rounds=5, few=3)
+    only_load = "--load" in sys.argv
+    sizes = [int(each) for each in words] or ([10, 5000] if only_load else [100, 1000])
+    main(sizes, databases, only_load=only_load, seconds=60, samples=30, rounds=5, few=3)

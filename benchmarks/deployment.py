@@ -19,7 +19,10 @@ from .processor import BUNDLE, DEFAULTS, PATIENT, Bundle, Processor
 from .workload import LOOP, documents
 
 WAVES = 5
-"""Of so many tenants one is in the wave that the flag `report-format` is turned for."""
+"""Of so many tenants one is in the wave that a flag is turned for."""
+
+FLAGS = ("daily-format", "weekly-format")
+"""The flags that shape DAGs: each of them one of a tenant's two."""
 
 BUILDERS = '''
 from airflow.providers.standard.operators.bash import BashOperator
@@ -34,18 +37,19 @@ class Report(DagBuilder[ReportConfig]):
     """A report for a client."""
 
     def tasks(self) -> None:
-        command = f"{self.config.command} --format {self.flags['report-format']}"
+        (format_,) = self.flags.values()
+        command = f"{self.config.command} --format {format_}"
         first, second, third = (
             BashOperator(task_id=task, bash_command=f"{command} {task}") for task in ("fetch", "make", "send")
         )
         first >> second >> third
 
 
-@builder("Daily", flag="daily", flags={"report-format": "plain"})
+@builder("Daily", flag="daily", flags={"daily-format": "plain"})
 class Daily(Report): ...
 
 
-@builder("Weekly", flag="weekly", flags={"report-format": "plain"})
+@builder("Weekly", flag="weekly", flags={"weekly-format": "plain"})
 class Weekly(Report): ...
 '''
 
@@ -82,15 +86,15 @@ class Deployment:
             document["dags"]["Daily"]["command"] = command
         self.store.put(f"tenants/{tenant}", json.dumps(document).encode())
 
-    def put_format(self, value: str) -> None:
-        """Turn the flag that shapes both DAGs of each tenant in the wave."""
+    def put_format(self, value: str, flags: Sequence[str]) -> None:
+        """Turn flags, at once, for the tenants in the wave."""
         flag = {
             "state": "ENABLED",
             "variants": {"plain": "plain", "other": value},
             "defaultVariant": "plain",
             "targeting": {"if": [{"==": [{"var": "wave"}, 0]}, "other", "plain"]},
         }
-        self.store.put("flags/report-format", json.dumps(flag).encode())
+        self.store.put_many([(f"flags/{each}", json.dumps(flag).encode()) for each in flags])
 
     def bundle(self, name: str, *, url: str | None = None) -> Processor:
         """Return a processor with the bundle, which reads from `url` instead of Consul itself if given."""
