@@ -212,13 +212,14 @@ class ConfigClient(StoreUser):
                 current.held["version"],
             )
             current = replace(current, held={**current.held, "seen": self._accepted()})
+        with contextlib.suppress(OSError):
+            keyed_file.remove_leftovers(self.folder)
         self.keep(current)
         return current
 
     def keep(self, current: Snapshot) -> None:
-        """Make a snapshot the local copy, which the next one is weighed against. For the holder of the lock."""
+        """Make a snapshot the local copy, which the next one is weighed against."""
         try:
-            keyed_file.remove_leftovers(self.folder)
             snapshot.save(current, self.path)
         except OSError as error:  # a disk that is full must not cost a single DAG
             log.error("The configuration is current, but cannot be kept: %s", error)  # noqa: TRY400

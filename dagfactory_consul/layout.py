@@ -140,14 +140,18 @@ class Layout:
         if write_if_changed(self.path / PROBLEMS, _PROBLEMS_TEXT.format(lines=shown)):
             self._touch_later(PROBLEMS, *_TOUCHES)
 
-    def settle(self) -> None:
-        """Do what a later look has to do: touch what Airflow may have missed. Raises what `parsed` does."""
+    def settle(self, in_force: Collection[str] = ()) -> None:
+        """Do what a later look has to do: touch what Airflow may have missed. Raises what `parsed` does.
+
+        Args:
+            in_force: the names of the versions that stand here and that the deployment has agreed on.
+        """
         now = self.clock()
         for path in {path for path, at in self._touches if at <= now}:
             if (self.path / path).exists():
                 os.utime(self.path / path)
         self._touches = [(path, at) for path, at in self._touches if at > now]
-        self._watch.look()
+        self._watch.look(in_force)
 
     def _still_needed(self, stubs: Collection[str]) -> Collection[str]:
         """Return the stubs that Airflow's list still points to.

@@ -142,13 +142,13 @@ class Processor:
         return [*self.client.problems(), *self.rollout.problems(), *map(str, problems)]
 
     def _refresh(self) -> None:
-        self._settle_layout()
         if self.client.last_attempt().failures and not self.client.is_due():
             self.agreement.look_away()  # each question may take as long as it may
         else:
             self.agreement.look()
         if self.agreement.take_over():
             self._note_taken_over()
+        self._settle_layout()
         self._follow()
         tried = self.rollout.try_next(self._snapshot())
         if tried is not None:
@@ -187,8 +187,9 @@ class Processor:
             log.warning("What was in force on this machine cannot be taken up, and is asked for anew: %s", error)
 
     def _settle_layout(self) -> None:
+        in_force = {each.version.name for each in (self.laid_out, self.agreement.edition) if each is not None}
         try:
-            self.layout.settle()
+            self.layout.settle(in_force)
         except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
             self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
 
@@ -235,6 +236,7 @@ class Processor:
             if mine:
                 return self.client.refresh(fallback=known is None, known=known)
         kept = self.client.kept()
+        kept = known if kept is None else kept
         if kept is None:
             raise NothingKnownError(f"nothing is known of {self.client.store.url}; it is asked again in a moment")
         return kept
@@ -266,7 +268,7 @@ class Processor:
             ref = edition.version.code_blob
             self.codebase.lay_out(code, self.path, self.agreement.history.get([ref])[ref] if ref else None)
         before = self.laid_out
-        if before is not None:
+        if before is not None and before.version.name != edition.version.name:
             self._former.append(before.version.name)
         self.layout.write(
             edition.files,

@@ -23,6 +23,8 @@ class _Watched(NamedTuple):
     """When the file was written."""
     former: Collection[str]
     """The bundle's versions in which it said something else."""
+    recalls: int
+    """How often it was touched because its DAGs were found in one of those."""
     touched: float | None
     """When it was last touched after that; when it was written, for a file that no parse can have been reading."""
     patience: float
@@ -46,6 +48,8 @@ class Watch:
     """How many DAGs are asked for in a second, at most: a first load writes thousands, and Airflow waits meanwhile."""
     PATIENCE: ClassVar[float] = 3.0
     """Seconds after which DAGs that were not found are a reason to touch; three times that for each touch after."""
+    RECALLS: ClassVar[int] = 3
+    """How often a former version is a reason to touch: a processor that cannot follow may show it again and again."""
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class Watch:
             former: the bundle's versions in which it said something else, or was not there.
         """
         now = self.clock()
-        self._watched[path] = _Watched(tuple(dags), now, former, now if is_new else None, self.PATIENCE)
+        self._watched[path] = _Watched(tuple(dags), now, former, 0, now if is_new else None, self.PATIENCE)
 
     def keep(self, files: Mapping[str, Collection[str]]) -> None:
         """Go on watching only these files, and what they give by now: DAGs may have left without a new time."""
@@ -77,8 +81,12 @@ class Watch:
             path: each._replace(dags=tuple(files[path])) for path, each in self._watched.items() if path in files
         }
 
-    def look(self) -> None:
-        """Look what Airflow has found by now, and touch what it may have missed. Raises what `parsed` does."""
+    def look(self, in_force: Collection[str] = ()) -> None:
+        """Look what Airflow has found by now, and touch what it may have missed. Raises what `parsed` does.
+
+        Args:
+            in_force: the bundle's versions that are no former ones any more: what returns bears its old name.
+        """
         now = self.clock()
         if not self._watched or 0 <= now - self._looked < self._pause:
             return
@@ -86,10 +94,12 @@ class Watch:
         self._looked, self._pause = now, len(dags) / self.DAGS_A_SECOND
         found = self._parsed(dags)
         for path, each in list(self._watched.items()):
-            if self._is_missed(path, each, found, now):
+            is_former = self._is_former(each, found, in_force)
+            if is_former or self._is_missed(path, each, found, now):
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
                     os.utime(self.folder / path)
-                self._watched[path] = each._replace(touched=now, patience=3 * each.patience)
+                recalls = each.recalls + is_former
+                self._watched[path] = each._replace(touched=now, patience=3 * each.patience, recalls=recalls)
             if not 0 <= now - each.since < (self.SECONDS if self._is_sure(each, found) else self.LONGEST):
                 del self._watched[path]
 
@@ -98,12 +108,19 @@ class Watch:
             (one := found.get(dag_id)) is not None and one.at > each.touched for dag_id in each.dags
         )
 
+    def _is_former(self, each: _Watched, found: Mapping[str, Parsed], in_force: Collection[str]) -> bool:
+        """Say whether a parse that ended after the last touch has found a DAG as it was before."""
+        if each.touched is None or each.recalls >= self.RECALLS:
+            return False
+        late = (one.version for dag_id in each.dags if (one := found.get(dag_id)) and one.at > each.touched)
+        return any(version in each.former and version not in in_force for version in late)
+
     def _is_missed(self, path: str, each: _Watched, found: Mapping[str, Parsed], now: float) -> bool:
         known = [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > each.since]
         if each.touched is None:
             # A parse has ended that may have begun before the write, or there was none at all.
             return bool(known) or now - each.since >= each.patience
         surely = [one for one in known if one.at > each.touched]
-        if any(one.file != path or one.version in each.former for one in surely):
+        if any(one.file != path for one in surely):
             return True
         return len(surely) < len(each.dags) and now - each.touched >= each.patience

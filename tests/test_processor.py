@@ -156,6 +156,36 @@ def test_what_is_found_as_it_was_before_is_found_again(site: Site, one: Machine)
         site.clock.now += 1
 
 
+def test_what_returns_is_not_called_back(tmp_path: Path) -> None:
+    """What returns to what it was bears its old name: a machine that has yet to follow does not work against it."""
+    site = Site(tmp_path)
+    site.tenant("acme", "zenith")
+    site.put("flags/job", True)
+    one, two = site.machine("one").settle(), site.machine("two").settle()
+    names = [one.head.version]
+    for value in (False, True):
+        site.put("flags/job", value)
+        one.runs.running = two.runs.running = {"acme__job", "zenith__job"}
+        one.refresh()
+        names.append(one.head.version)
+        if not value:
+            two.settle()
+    assert names[0] == names[2] == one.head.version != two.head.version
+    for machine in (one, two):
+        machine.processor.REST = 1_000.0  # type: ignore[misc]
+        path = machine.path / "tenants/acme.py"
+        for touched in (True, False, False):  # once, since a parse may have begun before the file was written
+            site.clock.now += 1
+            machine.runs.found = {
+                f"{name}__job": Parsed(f"tenants/{name}.py", site.clock(), names[0]) for name in ("acme", "zenith")
+            }
+            os.utime(path, ns=(1_000, 1_000))
+            site.clock.now += 1
+            machine.refresh()
+            assert (path.stat().st_mtime_ns != 1_000) == touched
+    assert two.head.version == names[1]
+
+
 def test_patience_ends(site: Site, one: Machine) -> None:
     """A publisher that died before it parsed its change is not waited for longer than the patience allows."""
     two = site.machine("two").settle()

@@ -35,11 +35,11 @@ class Watched:
         """Have Airflow find these DAGs in a file, now."""
         self.found |= {dag_id: Parsed(path, self.clock(), version) for dag_id in dags}
 
-    def touched(self, path: str, *, after: float = 1.0) -> bool:
+    def touched(self, path: str, *, after: float = 1.0, in_force: Collection[str] = ()) -> bool:
         """Look some seconds later, and say whether the file was touched for it."""
         os.utime(self.folder / path, ns=(1_000, 1_000))
         self.clock.now += after
-        self.watch.look()
+        self.watch.look(in_force)
         return (self.folder / path).stat().st_mtime_ns != 1_000
 
     def _parsed(self, dag_ids: Collection[str]) -> Mapping[str, Parsed]:
@@ -103,6 +103,25 @@ def test_a_dag_found_in_a_former_version_is_called_back(watched: Watched) -> Non
     assert not watched.touched(A)
     watched.parse(A, "a", version="newer than anybody here knows")
     assert not any(watched.touched(A) for _ in range(100))
+
+
+def test_what_has_returned_is_no_former_version(watched: Watched) -> None:
+    """A deployment that returns to what was has its old name again: who has not followed yet calls nothing back."""
+    watched.write(A, "a", is_new=True, former={"old"})
+    watched.clock.now += 1
+    watched.parse(A, "a", version="old")
+    assert not any(watched.touched(A, in_force={"old"}) for _ in range(100))
+
+
+def test_a_former_version_that_others_show_again_and_again(watched: Watched) -> None:
+    """A processor that cannot follow parses its own files as often as it likes: nobody competes with it for long."""
+    watched.write(A, "a", is_new=True, former={"old"})
+    touched = 0
+    for _ in range(50):
+        watched.clock.now += 0.5
+        watched.parse(A, "a", version="old")
+        touched += watched.touched(A, after=0.5)
+    assert touched == Watch.RECALLS
 
 
 def test_one_of_several_is_not_enough(watched: Watched) -> None:
