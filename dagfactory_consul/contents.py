@@ -27,6 +27,8 @@ _INLINE = """emit(
 ''',
 )"""
 _BESIDE = """emit_from(globals(), {beside!r}, code={code!r})"""
+_FEW = 5
+"""Up to so many tenants have a sentence each in a file's header."""
 
 
 State = tuple[str, str, str, float]
@@ -82,11 +84,16 @@ class Contents(NamedTuple):
                 the top of a file, once for all.
             beside: the name of the file with the DAGs; None: they stand in the text.
         """
-        tenants = ", ".join(self.indexes) if len(self.indexes) <= 5 else f"{len(self.indexes)} tenants"
         lines = [f"store: {_plain(self.store)}"]
-        for tenant, index in self.indexes.items():
-            at = f"at index {index}, " if index else ""
-            lines.append(f"tenants/{tenant}: {at}configuration {self._hash(tenant)}")
+        if len(self.indexes) <= _FEW:
+            tenants = ", ".join(self.indexes)
+            for tenant, index in self.indexes.items():
+                at = f"at index {index}, " if index else ""
+                lines.append(f"tenants/{tenant}: {at}configuration {self._hash(tenant)}")
+        else:  # short: Airflow keeps all of it with each DAG of the file, and reads through all that it keeps
+            tenants = f"{len(self.indexes)} tenants"
+            lines += ["", "tenant, index of its document, hash of its configuration:"]
+            lines += [f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items()]
         if beside is not None:
             name, call = "emit_from", _BESIDE.format(beside=beside, code=code)
         else:

@@ -99,6 +99,14 @@ def test_the_header_names_what_a_reader_looks_for() -> None:
     assert "at index" not in contents(placed(), indexes={"acme": 0}).text(None)
 
 
+def test_the_header_of_a_shared_file_is_short() -> None:
+    """With many tenants each one's index and hash take a line of a table: the text is kept with each of the DAGs."""
+    others = [placed(f"t{number}__job", tenant=f"t{number}") for number in range(9)]
+    found = contents(placed(), *others).text(None).splitlines()
+    (alone,) = (line for line in contents(placed()).text(None).splitlines() if line.startswith("tenants/acme"))
+    assert f"acme 7 {alone.rpartition(' ')[2]}" in found
+
+
 def test_no_line_of_the_text_ends_it_early() -> None:
     """A store's address with quotes or backslashes ends neither the docstring nor the file."""
     for store in ('file:///a"""b', "file:///a\\", 'file:///"', "file:///a\nimport os"):
