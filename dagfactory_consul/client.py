@@ -185,6 +185,19 @@ class ConfigClient(StoreUser):
             log.info("%s answers again, after %d failed attempts", self.store.url, attempt.failures)
         return current
 
+    def await_change(self, seconds: float) -> bool:
+        """Wait until the store says something else than the local copy, but no longer than that; say whether it does.
+
+        Returns False at once where that cannot be waited for.
+        """
+        about = self.about()
+        if about.get("mark") is None or about["source"] not in self.store.url or self.last_attempt().failures:
+            return False
+        try:
+            return self.store.await_change(about["mark"], seconds)
+        except (StoreError, SettingsError):  # the next refresh says what is wrong
+            return False
+
     def _read(self, kept: Snapshot | None) -> Snapshot:
         held = kept.held if kept is not None else None
         answer = self._accepted() if held is not None else ""

@@ -153,6 +153,11 @@ class Layout:
         self._touches = [(path, at) for path, at in self._touches if at > now]
         self._watch.look(in_force)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether Airflow had surely found all that was written when `settle` last looked."""
+        return self._watch.at_rest
+
     def _still_needed(self, stubs: Collection[str]) -> Collection[str]:
         """Return the stubs that Airflow's list still points to.
 

@@ -64,6 +64,10 @@ class Processor:
     first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
     REST: ClassVar[float] = 5.0
     """Seconds that it gives the other one after that: a file that was changed is parsed there once more."""
+    AWAIT: ClassVar[float] = 0.6
+    """Seconds of each idle second of Airflow's processor for which a change is waited for in the store itself."""
+    IDLE: ClassVar[float] = 0.3
+    """Seconds for which Airflow's processor has to have slept between two looks to count as idle."""
 
     def __init__(
         self,
@@ -98,6 +102,8 @@ class Processor:
         self._former: deque[str] = deque(maxlen=50)
         """The names of the versions that the files on this machine said before."""
         self._refreshed = float("-inf")
+        self._ended = (0.0, 0.0)
+        """When the last look ended, in seconds of the clock and of this process's CPU."""
         self._taken_over = 0.0
 
     def refresh(self) -> None:
@@ -106,10 +112,20 @@ class Processor:
         Raises:
             DagFactoryError: nothing is in force yet, and why.
         """
-        began = time.monotonic()
-        if began - self._refreshed < self.PAUSE and not self.rollout.preflight.busy and self.laid_out is not None:
-            return
-        self._refreshed = began
+        ended, used = self._ended
+        slept = (time.monotonic() - ended) - (time.process_time() - used)
+        try:
+            is_early = time.monotonic() - self._refreshed < self.PAUSE
+            if is_early and not self.rollout.preflight.busy and self.laid_out is not None:
+                return
+            self._look()
+            if slept >= self.IDLE and self._may_wait() and self.client.await_change(self.AWAIT):
+                self._look()
+        finally:
+            self._ended = (time.monotonic(), time.process_time())
+
+    def _look(self) -> None:
+        self._refreshed = began = time.monotonic()
         with self._turn() as mine:
             self._reload()
             if mine:
@@ -156,6 +172,15 @@ class Processor:
         elif self.agreement.known and self.agreement.edition is not None:
             self.agreement.restore()
             self.retention.sweep(self.agreement.edition)
+
+    def _may_wait(self) -> bool:
+        """Say whether to wait for a change here, if Airflow's processor would sleep that time anyway.
+
+        It sleeps for what is left of a second after each look, and a change waits that long; here it waits for nothing.
+        Only one processor of a deployment waits, the one that has published last: else all would try each change.
+        """
+        at_rest = self.layout.at_rest and not self.rollout.preflight.busy
+        return at_rest and self.laid_out is not None and self.agreement.is_own
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[bool]:

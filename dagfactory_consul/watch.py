@@ -59,6 +59,8 @@ class Watch:
     ) -> None:
         self.folder = folder
         self.clock = clock
+        self.at_rest = True
+        """Whether Airflow had surely found all that was written when it was last looked at."""
         self._parsed = parsed
         self._watched: dict[str, _Watched] = {}
         self._looked = self._pause = 0.0
@@ -73,6 +75,7 @@ class Watch:
             former: the bundle's versions in which it said something else, or was not there.
         """
         now = self.clock()
+        self.at_rest = False
         self._watched[path] = _Watched(tuple(dags), now, former, 0, now if is_new else None, self.PATIENCE)
 
     def keep(self, files: Mapping[str, Collection[str]]) -> None:
@@ -93,6 +96,7 @@ class Watch:
         dags = [dag_id for each in self._watched.values() for dag_id in each.dags]
         self._looked, self._pause = now, len(dags) / self.DAGS_A_SECOND
         found = self._parsed(dags)
+        self.at_rest = all(self._is_sure(each, found) for each in self._watched.values())
         for path, each in list(self._watched.items()):
             is_former = self._is_former(each, found, in_force)
             if is_former or self._is_missed(path, each, found, now):

@@ -69,6 +69,7 @@ class CountedStore(MemoryStore):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.reads = self.probes = 0
+        self.waits: list[tuple[str, float]] = []
         self.before_read: Callable[[], None] = lambda: None
 
     def read(self) -> Reading:
@@ -79,6 +80,12 @@ class CountedStore(MemoryStore):
     def probe(self) -> str | None:
         self.probes += 1
         return super().probe()
+
+    def await_change(self, mark: str, seconds: float) -> bool:
+        self.waits.append((mark, seconds))
+        if self.failure is not None:
+            raise self.failure
+        return True
 
     def fill(self, documents: dict[str, Any]) -> None:
         """Hold these documents and no others."""
@@ -167,6 +174,29 @@ def test_after_the_ttl_a_change_is_seen(world: World) -> None:
     world.client().current()
     world.store.fill({READY: True, "tenants/acme": {"enabled": False}})
     assert world.later()["tenants/acme"].value == {"enabled": False}
+
+
+def test_a_change_is_waited_for(world: World) -> None:
+    """The store itself waits for a change of what is kept, and a store that fails meanwhile is the next refresh's."""
+    client = world.client()
+    assert not client.await_change(0.5)
+    assert world.store.waits == []
+    client.current()
+    for failure in (None, StoreDenied("no", store=world.store.url)):
+        world.store.failure = failure
+        assert client.await_change(0.5) == (failure is None)
+    world.store.failure = None
+    assert world.store.waits == [(world.store.probe(), 0.5)] * 2
+
+
+def test_no_change_is_waited_for_where_nothing_is_told(world: World) -> None:
+    """A store that fails is asked when it is due, and what another one has said is not compared."""
+    world.client().current()
+    world.store.fail()
+    world.later()
+    assert not world.client().await_change(0.5)
+    assert not ConfigClient(lambda: world.other, world.folder, clock=world.clock).await_change(0.5)
+    assert world.store.waits == world.other.waits == []
 
 
 def test_what_has_not_changed_is_not_read(world: World) -> None:

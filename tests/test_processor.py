@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dagfactory_consul.errors import NothingKnownError, SettingsError
 from dagfactory_consul.layout import Layout
 from dagfactory_consul.occupancy import Parsed
+from dagfactory_consul.processor import Processor
 from dagfactory_consul.stores.base import READY
 from tests.bundles import DatabaseDown, Machine, Site
 from tests.deployment import JOB, shown
@@ -116,6 +118,71 @@ def test_a_rule_that_asks_for_the_time_is_planned_anew(site: Site) -> None:
     assert limits(one.refresh())["acme__job"] == "10 v9"
     version = one.head
     assert one.settle().head == version
+
+
+# Waiting
+
+
+class Waits:
+    """The waits of a processor for a change, which Airflow lets sleep enough, and what happens meanwhile."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.seconds: list[float] = []
+        self.meanwhile: list[Callable[[], object]] = []
+        machine.processor.client.await_change = self._await  # type: ignore[method-assign]
+        machine.processor.IDLE = -1.0  # type: ignore[misc]
+
+    def _await(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        for each in self.meanwhile:
+            each()
+        return bool(self.meanwhile)
+
+
+def find(machine: Machine) -> Machine:
+    """Have Airflow parse all files twice, so that it has surely found what was written."""
+    for _ in range(3):
+        machine.site.clock.now += 1
+        machine.refresh()
+    return machine
+
+
+def test_a_change_is_waited_for_while_airflow_sleeps(site: Site, one: Machine) -> None:
+    """Between two looks Airflow's processor sleeps: a part of that is spent where a change ends it."""
+    waits = Waits(find(one))
+    waits.meanwhile = [lambda: site.tenant("acme", limit=20)]
+    assert limits(one.refresh())["acme__job"] == "20 v1"
+    assert waits.seconds == [Processor.AWAIT]
+
+
+def test_nothing_is_waited_for_while_airflow_works(one: Machine) -> None:
+    """What it does between two looks would have to wait."""
+    waits = Waits(find(one))
+    one.processor.IDLE = 1_000.0  # type: ignore[misc]
+    one.refresh()
+    assert waits.seconds == []
+
+
+def test_nothing_is_waited_for_while_files_are_to_be_parsed(site: Site, one: Machine) -> None:
+    """Airflow's processor parses nothing while it waits."""
+    waits = Waits(find(one))
+    one.runs.found = {}
+    site.tenant("acme", limit=20)
+    one.refresh()
+    one.refresh()
+    assert waits.seconds == []
+
+
+@pytest.mark.usefixtures("one")
+def test_one_of_several_waits(site: Site) -> None:
+    """Who has published last does, or all would try each change at the same moment."""
+    two = site.machine("two").settle()
+    waits = Waits(two)
+    find(two)
+    assert waits.seconds == []
+    site.tenant("acme", limit=20)
+    find(two)
+    assert waits.seconds
 
 
 # Several processors

@@ -150,6 +150,22 @@ def test_a_file_that_is_gone_is_no_failure(watched: Watched) -> None:
     assert watched.touched(B, after=Watch.PATIENCE + 1)
 
 
+def test_the_folder_is_at_rest_once_all_is_found(watched: Watched) -> None:
+    """What was written is surely found after a parse that began later: then nothing more is to come."""
+    assert watched.watch.at_rest
+    watched.write(A, "a")
+    assert not watched.watch.at_rest
+    for rest in (False, True):
+        watched.clock.now += 1
+        watched.parse(A, "a")
+        watched.clock.now += 1
+        watched.watch.look()
+        assert watched.watch.at_rest == rest
+    watched.clock.now += Watch.SECONDS
+    watched.watch.look()
+    assert watched.watch.at_rest
+
+
 def test_many_dags_are_asked_for_seldom(watched: Watched) -> None:
     """A first load writes thousands, and Airflow waits for each question: there are the fewer the more it asks for."""
     watched.write(A, *(f"d{number}" for number in range(10 * Watch.DAGS_A_SECOND)), is_new=True)

@@ -61,6 +61,13 @@ class Store(ABC):
         """Return the present change mark, cheaply; None where the store cannot tell without a full read."""
         return None
 
+    def await_change(self, mark: str, seconds: float) -> bool:
+        """Wait until the mark is another than this one, but no longer than that; say whether it is.
+
+        A store that cannot wait returns False at once.
+        """
+        return False
+
     def get(self, key: str) -> Entry | None:
         """Read one entry; None means that it is known not to exist."""
         return next((entry for entry in self.read().entries if entry.key == key), None)

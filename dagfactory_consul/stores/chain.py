@@ -42,6 +42,11 @@ class ChainStore(Store):
         number, mark = self._first(lambda store: store.probe())
         return None if mark is None else f"{number}:{mark}"
 
+    def await_change(self, mark: str, seconds: float) -> bool:
+        """Wait for the store that the mark is of."""
+        number, _, rest = mark.partition(":")
+        return self.stores[int(number)].await_change(rest, seconds)
+
     def get(self, key: str) -> Entry | None:
         return self._first(lambda store: store.get(key))[1]
 

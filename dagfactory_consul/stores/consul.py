@@ -100,6 +100,16 @@ class ConsulStore(Store):
         with self._operation() as deadline:
             return self._mark(self._fetch(self.prefix, {"keys": "1", "separator": "/"}, deadline))
 
+    def await_change(self, mark: str, seconds: float) -> bool:
+        """Ask for the index by a blocking query. Consul may take a sixteenth longer.
+
+        See https://developer.hashicorp.com/consul/api-docs/features/blocking
+        """
+        index, wait = mark.partition(":")[0], min(seconds, self.timeout / 2)
+        params = {"keys": "1", "separator": "/", "index": index, "wait": f"{wait * 1000:.0f}ms"}
+        with self._operation() as deadline:
+            return self._mark(self._fetch(self.prefix, params, deadline)) != mark
+
     def get(self, key: str) -> Entry | None:
         check_key(key, store=self.url)
         with self._operation() as deadline:

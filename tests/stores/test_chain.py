@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from dagfactory_consul.errors import (
@@ -69,6 +71,19 @@ def test_another_link_is_another_mark(consul_prefix: str) -> None:
     links[0].failure = StoreUnreachable("away", store="one")
     marks += [chain.probe(), chain.read().mark]
     assert marks[0] == marks[1] != marks[2] == marks[3]
+
+
+def test_the_link_that_answered_is_waited_for(consul_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the link that a reading came from is waited for, by that link's own mark."""
+    links = [MemoryStore(name, prefix=consul_prefix) for name in ("one", "two")]
+    wait = Mock(return_value=True)
+    monkeypatch.setattr(links[1], "await_change", wait)
+    links[0].failure = StoreUnreachable("away", store="one")
+    chain = ChainStore(links)
+    mark = chain.read().mark
+    assert mark is not None
+    assert chain.await_change(mark, 0.5)
+    wait.assert_called_once_with(links[1].read().mark, 0.5)
 
 
 def test_nobody_answers(stores: tuple[MemoryStore, MemoryStore]) -> None:

@@ -90,6 +90,36 @@ def test_unrelated_writes_do_not_move_the_mark(direct: ConsulStore, consul_agent
     assert direct.probe() == mark == direct.read().mark
 
 
+@pytest.mark.timeout(60)
+def test_a_change_is_waited_for(direct: ConsulStore, open_consul: OpenConsul, consul_agent: ConsulAgent) -> None:
+    """A write ends the wait, elsewhere none does; what has changed already is not waited for."""
+    direct.put("tenants/acme", b"{}")
+    mark = direct.probe()
+    assert mark is not None
+    put_raw(consul_agent, "elsewhere/" + direct.prefix, b"1")
+    began = time.monotonic()
+    assert not direct.await_change(mark, 0.2)
+    assert time.monotonic() - began >= 0.2
+    waiting = threading.Thread(target=open_consul(consul_agent.port, timeout=60).await_change, args=(mark, 30.0))
+    waiting.start()
+    while waiting.is_alive() and direct.probe() == mark:
+        direct.put("tenants/acme", b"[]")
+    waiting.join(timeout=20)
+    assert not waiting.is_alive()
+    assert open_consul(consul_agent.port, timeout=60).await_change(mark, 30.0)
+
+
+@pytest.mark.timeout(20)
+def test_an_absent_prefix_is_waited_for(direct: ConsulStore) -> None:
+    """What is not there has a mark to wait with, too."""
+    mark = direct.probe()
+    assert mark is not None
+    assert mark.endswith(":absent")
+    assert not direct.await_change(mark, 0.05)
+    direct.put("tenants/acme", b"{}")
+    assert direct.await_change(mark, 1.0)
+
+
 def test_keys_without_a_marker(direct: ConsulStore, open_consul: OpenConsul, proxy: Proxy) -> None:
     """Keys are listed without their values, folders and siblings; where no marker is, one request asks for it."""
     direct.put_many([("tenants/acme", b"x" * 1000), ("a b?/\u00e9", b"1")])
