@@ -31,6 +31,8 @@ class Guard:
         """Return the snapshot to put in force: the new one, with the held documents of the old one if too much is gone.
 
         What has left within the last `LATELY` seconds counts as well: keys that go one by one are no smaller accident.
+        What is held stays held until it is back or accepted, however few keys that are by then: where they are restored
+        one by one there are only a few missing in the end. The marker's return says that what is missing is meant.
 
         `accepted` is the version of a snapshot that somebody has accepted as it is.
         """
@@ -52,12 +54,19 @@ class Guard:
         missing = [key for key in before if key not in new and not _is_listed_in_malformed(before[key], new)]
         kept = {key: line for key, line in lines.items() if key not in missing}
         held: Mapping[str, Any] | None = None
-        if reason := self._why_hold(before, new, missing):
-            kept.update({key: before.lines[key] for key in missing})
-            held = {"version": new.version, "reason": reason, "missing": missing}
-            lately = {}
+        reason, stay = self._why_hold(before, new, missing), missing
+        if reason is None:
+            were_held = old.held["missing"] if old.held is not None else ()
+            # The marker is back, and says that the data set is complete: what is missing then is meant.
+            stay = [key for key in missing if key in were_held] if READY not in were_held else []
+            reason = f"{len(stay)} of the keys that were held are still missing"
+            gone = [key for key in missing if key in lines and key not in stay]
+            lately |= {key: (new.read_at, lines[key]) for key in gone if key not in old.young}
         else:
-            lately |= {key: (new.read_at, lines[key]) for key in missing if key in lines and key not in old.young}
+            lately = {}
+        if stay:
+            kept.update({key: before.lines[key] for key in stay})
+            held = {"version": new.version, "reason": reason, "missing": stay}
         return of_lines(
             {**kept, **new.lines},
             source=new.source,

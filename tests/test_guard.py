@@ -180,6 +180,32 @@ def test_what_is_held_goes_on_being_held() -> None:
     assert Guard().check(second, snapshot_of(tenants(10))).held is None
 
 
+def test_keys_that_are_restored_one_by_one_are_held_to_the_last() -> None:
+    """Shortly before the end only a few are missing: that they go is still not what anybody has said."""
+    current = check(tenants(10), {})
+    for missing in range(9, 0, -1):
+        current = Guard().check(current, snapshot_of(without(tenants(10), missing)))
+        assert dict(current.lines) == dict(snapshot_of(tenants(10)).lines)
+        assert current.held is not None
+        assert len(current.held["missing"]) == missing
+    assert reason(current) == "1 of the keys that were held are still missing"
+    assert current.held is not None
+    accepted = Guard().check(current, snapshot_of(without(tenants(10), 1)), accepted=current.held["version"])
+    assert (accepted.held, len(accepted)) == (None, 9)
+    assert Guard().check(current, snapshot_of(tenants(10))).held is None
+
+
+def test_who_leaves_while_others_are_held_goes() -> None:
+    """A few that are removed on purpose are not held for what others are."""
+    current = check(tenants(40), without(tenants(40), 12))
+    back = without(tenants(40), 1)
+    current = Guard().check(current, snapshot_of({key: each for key, each in back.items() if key != "tenants/t00"}))
+    assert current.held is not None
+    assert current.held["missing"] == ["tenants/t39"]
+    assert "tenants/t00" not in current
+    assert "tenants/t39" in current
+
+
 def test_a_list_that_cannot_be_read_keeps_its_tenants() -> None:
     """Its tenants are not gone but unknown: they stay as they were, nothing is held, and the fault can be seen."""
     listed = [{"id": f"t{number}", **ONE_DAG} for number in range(5)]
