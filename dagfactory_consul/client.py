@@ -191,12 +191,17 @@ class ConfigClient(StoreUser):
         Returns False at once where that cannot be waited for.
         """
         about = self.about()
-        if about.get("mark") is None or about["source"] not in self.store.url or self.last_attempt().failures:
+        if not self._has_marked(about.get("mark"), about.get("source", "")) or self.last_attempt().failures:
             return False
         try:
             return self.store.await_change(about["mark"], seconds)
         except (StoreError, SettingsError):  # the next refresh says what is wrong
             return False
+
+    def _has_marked(self, mark: str | None, source: str) -> bool:
+        """Say whether a mark may be compared with the store's present one."""
+        # Another Consul at the same setting may be at the same index; a chain's address holds those of its links.
+        return mark is not None and source in self.store.url
 
     def _read(self, kept: Snapshot | None) -> Snapshot:
         held = kept.held if kept is not None else None
@@ -204,9 +209,7 @@ class ConfigClient(StoreUser):
         # An acceptance is for the hold that it answers, not for the next one that looks the same.
         accepted = answer.partition(" ")[0] if held is not None and answer != held.get("seen") else None
         released = held is not None and accepted == held["version"]
-        # Another Consul at the same setting may be at the same index; a chain's address holds those of its links.
-        comparable = kept is not None and kept.mark is not None and kept.source in self.store.url
-        comparable = comparable and kept is not None and kept.decoded_by == __version__
+        comparable = kept is not None and self._has_marked(kept.mark, kept.source) and kept.decoded_by == __version__
         if kept is not None and comparable and not released and self.store.probe() == kept.mark:
             return kept
         new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept)

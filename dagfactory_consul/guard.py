@@ -7,9 +7,8 @@ Held keys keep the documents that they had; all that the new snapshot does say i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .snapshot import Document, Snapshot, of_lines
 from .stores.base import READY
@@ -53,20 +52,14 @@ class Guard:
         )
         missing = [key for key in before if key not in new and not _is_listed_in_malformed(before[key], new)]
         kept = {key: line for key, line in lines.items() if key not in missing}
-        held: Mapping[str, Any] | None = None
-        reason, stay = self._why_hold(before, new, missing), missing
-        if reason is None:
-            were_held = old.held["missing"] if old.held is not None else ()
-            # The marker is back, and says that the data set is complete: what is missing then is meant.
-            stay = [key for key in missing if key in were_held] if READY not in were_held else []
+        if reason := self._why_hold(before, new, missing):
+            stay, lately = missing, {}
+        elif stay := _still_held(old, missing):
             reason = f"{len(stay)} of the keys that were held are still missing"
-            gone = [key for key in missing if key in lines and key not in stay]
-            lately |= {key: (new.read_at, lines[key]) for key in gone if key not in old.young}
-        else:
-            lately = {}
-        if stay:
-            kept.update({key: before.lines[key] for key in stay})
-            held = {"version": new.version, "reason": reason, "missing": stay}
+        held = {"version": new.version, "reason": reason, "missing": stay} if stay else None
+        kept.update({key: before.lines[key] for key in stay})
+        gone = [key for key in missing if key in lines and key not in stay]
+        lately |= {key: (new.read_at, lines[key]) for key in gone if key not in old.young}
         return of_lines(
             {**kept, **new.lines},
             source=new.source,
@@ -97,6 +90,15 @@ class Guard:
         if lost > self.minimum and lost > self.share * total:
             return f"{lost} of {total} flags are missing"
         return None
+
+
+def _still_held(old: Snapshot, missing: list[str]) -> list[str]:
+    """Return the keys that were held before and are still missing.
+
+    None where the marker is back that was held with them: it says that the data set is complete.
+    """
+    held = old.held["missing"] if old.held is not None else ()
+    return [key for key in missing if key in held] if READY not in held else []
 
 
 def _is_listed_in_malformed(document: Document, new: Snapshot) -> bool:

@@ -96,35 +96,36 @@ class Watch:
         dags = [dag_id for each in self._watched.values() for dag_id in each.dags]
         self._looked, self._pause = now, len(dags) / self.DAGS_A_SECOND
         found = self._parsed(dags)
-        self.at_rest = all(self._is_sure(each, found) for each in self._watched.values())
+        self.at_rest = True
         for path, each in list(self._watched.items()):
+            is_sure = each.touched is not None and len(_since(each.touched, each, found)) == len(each.dags)
+            self.at_rest &= is_sure
             is_former = self._is_former(each, found, in_force)
             if is_former or self._is_missed(path, each, found, now):
                 with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
                     os.utime(self.folder / path)
                 recalls = each.recalls + is_former
                 self._watched[path] = each._replace(touched=now, patience=3 * each.patience, recalls=recalls)
-            if not 0 <= now - each.since < (self.SECONDS if self._is_sure(each, found) else self.LONGEST):
+            if not 0 <= now - each.since < (self.SECONDS if is_sure else self.LONGEST):
                 del self._watched[path]
-
-    def _is_sure(self, each: _Watched, found: Mapping[str, Parsed]) -> bool:
-        return each.touched is not None and all(
-            (one := found.get(dag_id)) is not None and one.at > each.touched for dag_id in each.dags
-        )
 
     def _is_former(self, each: _Watched, found: Mapping[str, Parsed], in_force: Collection[str]) -> bool:
         """Say whether a parse that ended after the last touch has found a DAG as it was before."""
         if each.touched is None or each.recalls >= self.RECALLS:
             return False
-        late = (one.version for dag_id in each.dags if (one := found.get(dag_id)) and one.at > each.touched)
-        return any(version in each.former and version not in in_force for version in late)
+        versions = {one.version for one in _since(each.touched, each, found)}
+        return any(version in each.former and version not in in_force for version in versions)
 
     def _is_missed(self, path: str, each: _Watched, found: Mapping[str, Parsed], now: float) -> bool:
-        known = [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > each.since]
         if each.touched is None:
             # A parse has ended that may have begun before the write, or there was none at all.
-            return bool(known) or now - each.since >= each.patience
-        surely = [one for one in known if one.at > each.touched]
+            return bool(_since(each.since, each, found)) or now - each.since >= each.patience
+        surely = _since(each.touched, each, found)
         if any(one.file != path for one in surely):
             return True
         return len(surely) < len(each.dags) and now - each.touched >= each.patience
+
+
+def _since(moment: float, each: _Watched, found: Mapping[str, Parsed]) -> list[Parsed]:
+    """Return where the file's DAGs were found after that."""
+    return [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > moment]

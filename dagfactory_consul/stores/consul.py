@@ -97,8 +97,7 @@ class ConsulStore(Store):
 
     def probe(self) -> str | None:
         """Return the prefix's index, which every change under it moves, a delete too. It costs the same at any size."""
-        with self._operation() as deadline:
-            return self._mark(self._fetch(self.prefix, {"keys": "1", "separator": "/"}, deadline))
+        return self._index({})
 
     def await_change(self, mark: str, seconds: float) -> bool:
         """Ask for the index by a blocking query. Consul may take a sixteenth longer.
@@ -106,9 +105,7 @@ class ConsulStore(Store):
         See https://developer.hashicorp.com/consul/api-docs/features/blocking
         """
         index, wait = mark.partition(":")[0], min(seconds, self.timeout / 2)
-        params = {"keys": "1", "separator": "/", "index": index, "wait": f"{wait * 1000:.0f}ms"}
-        with self._operation() as deadline:
-            return self._mark(self._fetch(self.prefix, params, deadline)) != mark
+        return self._index({"index": index, "wait": f"{wait * 1000:.0f}ms"}) != mark
 
     def get(self, key: str) -> Entry | None:
         check_key(key, store=self.url)
@@ -155,6 +152,11 @@ class ConsulStore(Store):
         if self._client is not None and self._process == os.getpid():
             self._client.close()
         self._client = None
+
+    def _index(self, params: dict[str, str]) -> str:
+        """Ask for the prefix's index alone: for the names at its top."""
+        with self._operation() as deadline:
+            return self._mark(self._fetch(self.prefix, {"keys": "1", "separator": "/", **params}, deadline))
 
     def _whole(self, params: dict[str, str], deadline: float) -> Answer:
         """Ask for all that is under the prefix; an answer that is empty, or said to be a part, is not taken as it is.
