@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 ALONE = 8
 """So many tenants that change at once count as single ones."""
-SHARD_DAGS = 100
-"""How many DAGs a shared file is filled with."""
+SHARD_DAGS = 50
+"""How many DAGs a shared file is filled with, unless the limits leave too few files."""
 
 
 class Limits(NamedTuple):
@@ -82,10 +82,10 @@ def _gather(places: dict[str, str], moving: list[str], shards: list[str]) -> Non
     leaving = set(rest)
     used = {file for dag_id, file in places.items() if dag_id not in leaving}
     free = [file for file in shards if file not in used]
-    needed = math.ceil(len(rest) / SHARD_DAGS)
-    if needed > len(free):
+    most = math.ceil(len(free) / 2)  # the other half is for others that will change together
+    if math.ceil(len(rest) / SHARD_DAGS) > most:
         rest = [dag_id for dag_id in rest if dag_id not in places]  # who has a place stays there
-        needed = min(len(free), math.ceil(len(rest) / SHARD_DAGS))
+    needed = min(math.ceil(len(rest) / SHARD_DAGS), most)
     for position, dag_id in enumerate(rest if needed else ()):
         places[dag_id] = free[position * needed // len(rest)]
 

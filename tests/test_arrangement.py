@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dagfactory_consul.arrangement import ALONE, SHARD_DAGS, Limits, arrange, own_file, shard
 
 LIMITS = Limits(own_files=5, shards=3)
-WIDE = Limits(own_files=200, shards=128)
+WIDE = Limits(own_files=200, shards=256)
 
 tenants = st.dictionaries(
     st.sampled_from([f"d{number}" for number in range(30)]), st.sampled_from("abcdefghijklmno"), max_size=30
@@ -75,9 +75,28 @@ def test_a_first_load_fills_shared_files() -> None:
 
 
 def test_a_first_load_beyond_the_limits_is_spread_evenly() -> None:
-    """More than all shared files should hold is held by them all the same, and by all alike."""
-    load = Counter(arrange({}, of_tenants(1000), (), Limits(0, 3)).values())
+    """What would fill all shared files is spread over half of them: the others stay free for what changes."""
+    load = Counter(arrange({}, of_tenants(1000), (), Limits(0, 6)).values())
     assert sorted(load.values()) == [333, 333, 334]
+
+
+def test_a_large_deployment_has_room_for_a_change_of_many() -> None:
+    """However many DAGs a first load brings, those of 200 tenants are put together when they change."""
+    now = of_tenants(10_000, dags=2)
+    changed = {dag_id for dag_id in now if dag_id.endswith("__1") and int(dag_id[1:5]) % 50 == 0}
+    after = arrange(arrange({}, now, (), WIDE), now, changed, WIDE)
+    touched = {after[dag_id] for dag_id in changed}
+    assert len(changed) == 200
+    assert len(touched) == 200 // SHARD_DAGS
+    assert {dag_id for dag_id, file in after.items() if file in touched} == changed
+
+
+def test_more_than_the_free_files_take_stay_where_they_are() -> None:
+    """A change of more than what is put together well is parsed where it stands: no file grows beyond measure."""
+    now = of_tenants(1000)
+    limits = Limits(0, 8)
+    before = arrange({}, now, (), limits)
+    assert arrange(before, now, set(sorted(now)[::4]), limits) == before
 
 
 def test_a_single_change_goes_to_its_own_file() -> None:
@@ -105,7 +124,7 @@ def test_many_that_change_together_land_in_few_files() -> None:
     after = arrange(before, now, changed, WIDE)
     assert moved(before, after) == changed
     touched = {after[dag_id] for dag_id in changed}
-    assert len(touched) == 2
+    assert len(touched) == 200 // SHARD_DAGS
     assert {dag_id for dag_id, file in after.items() if file in touched} == changed
 
 
@@ -121,7 +140,7 @@ def test_what_fills_most_of_a_file_stays_in_it() -> None:
     """A file of which the most is parsed again anyway is no reason to move; of another one they are taken out."""
     now = of_tenants(200)
     before = arrange({}, now, (), WIDE)
-    changed = set(sorted(now)[:60]) | set(sorted(now)[180:])
+    changed = set(sorted(now)[: SHARD_DAGS * 3 // 5]) | set(sorted(now)[180:])
     assert moved(before, arrange(before, now, changed, WIDE)) == set(sorted(now)[180:])
 
 

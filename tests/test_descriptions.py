@@ -1,0 +1,61 @@
+"""Descriptions of cron expressions: what is kept of them, and that they stay what Airflow says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.timetables import _cron
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from dagfactory_consul import descriptions
+
+EXPRESSIONS = ("@daily", "*/5 3 * * 1-5", "0 0 1 * *", "0 12 1,15 * 1", "30 2 * 6 *", "@once-a-day", "* * * * * *", "")
+
+
+@pytest.fixture
+def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give Airflow's own descriptor, which a test may have replaced."""
+    own = vars(_cron)["ExpressionDescriptor"]
+    monkeypatch.setattr(_cron, "ExpressionDescriptor", own)
+    yield own
+    monkeypatch.undo()
+
+
+def described(expression: str) -> str:
+    return CronTriggerTimetable(expression, timezone="UTC").description
+
+
+def test_descriptions_stay_what_airflow_says(descriptor: Any) -> None:
+    """With it each expression is described as without it, the first time and the second; a malformed one, too."""
+    before = [described(each) for each in EXPRESSIONS]
+    descriptions.keep()
+    assert vars(_cron)["ExpressionDescriptor"] is not descriptor
+    assert [described(each) for each in EXPRESSIONS] == before
+    assert [described(each) for each in EXPRESSIONS] == before
+    assert before[0] == "At 00:00"
+
+
+def test_each_expression_is_worked_out_once(descriptor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked for, in however many timetables."""
+    made: list[str] = []
+
+    class Counted(descriptor):  # type: ignore[misc]
+        def __init__(self, expression: str, **options: Any) -> None:
+            made.append(expression)
+            super().__init__(expression, **options)
+
+    monkeypatch.setattr(_cron, "ExpressionDescriptor", Counted)
+    descriptions.keep()
+    descriptions.keep()  # once more is no more
+    for _ in range(3):
+        assert described("0 6 * * *") == "At 06:00"
+    assert made == ["0 6 * * *"]
+
+
+def test_another_airflow_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the name is gone nothing is put in its place."""
+    monkeypatch.delattr(_cron, "ExpressionDescriptor")
+    descriptions.keep()
+    assert not hasattr(_cron, "ExpressionDescriptor")
