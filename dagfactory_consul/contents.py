@@ -68,12 +68,15 @@ class Contents(NamedTuple):
         """Return the contents without any other DAG."""
         return self._replace(dags={dag_id: self.dags[dag_id]})
 
-    def lines(self) -> str:
-        """Return the DAGs as JSON, one a line, for a file beside the Python file.
+    def beside(self) -> str:
+        """Return what stands in a JSON file beside the Python file: tenants as in a header, and DAGs, one a line.
 
-        Airflow keeps the whole text of a file with each of its DAGs: with many of them in it that is too much.
+        Airflow keeps the whole text of a file with each of its DAGs, and reads through all that it keeps for each DAG
+        that it writes: with many of them in a file that is too much.
         """
-        return "[\n" + ",\n".join(dumps(to_json(each)) for each in self.dags.values()) + "\n]\n"
+        tenants = {tenant: {"index": index, "hash": self._hash(tenant)} for tenant, index in self.indexes.items()}
+        dags = ",\n".join(dumps(to_json(each)) for each in self.dags.values())
+        return f'{{"tenants": {dumps(tenants)},\n"dags": [\n{dags}\n]}}\n'
 
     def text(self, code: str | None, modules: Iterable[str] = (), *, beside: str | None = None) -> str:
         """Return the file's text.
@@ -90,10 +93,11 @@ class Contents(NamedTuple):
             for tenant, index in self.indexes.items():
                 at = f"at index {index}, " if index else ""
                 lines.append(f"tenants/{tenant}: {at}configuration {self._hash(tenant)}")
-        else:  # short: Airflow keeps all of it with each DAG of the file, and reads through all that it keeps
+        else:
             tenants = f"{len(self.indexes)} tenants"
             lines += ["", "tenant, index of its document, hash of its configuration:"]
-            lines += [f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items()]
+            each = (f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items())
+            lines += each if beside is None else [f"in {beside}"]
         if beside is not None:
             name, call = "emit_from", _BESIDE.format(beside=beside, code=code)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 def emit_from(namespace: MutableMapping[str, Any], file: str, *, code: str | None) -> None:
     """Put the DAGs of a JSON file that stands beside a generated file into that file's namespace, as `emit` does."""
-    emit(namespace, code=code, dags=(Path(namespace["__file__"]).parent / file).read_text())
+    content = json.loads((Path(namespace["__file__"]).parent / file).read_text())
+    _emit(namespace, code, content["dags"])
 
 
 def emit(namespace: MutableMapping[str, Any], *, code: str | None, dags: str) -> None:
@@ -40,12 +41,16 @@ def emit(namespace: MutableMapping[str, Any], *, code: str | None, dags: str) ->
     Raises:
         BuilderError, BuildError: no DAG of the file, or not the one that a task needs, can be built.
     """
+    _emit(namespace, code, json.loads(dags))
+
+
+def _emit(namespace: MutableMapping[str, Any], code: str | None, dags: Iterable[dict[str, Any]]) -> None:
     # The file stands in a folder of the bundle, which a worker and the processor have in different places.
     root = Path(namespace["__file__"]).parent.parent / code if code else None
     wanted = os.environ.get(PARSING_DAG_ID)
     failed: Exception | None = None
     built = 0
-    for fields in json.loads(dags):
+    for fields in dags:
         dag_id = fields["spec"]["dag_id"]
         if wanted and dag_id != wanted:
             continue

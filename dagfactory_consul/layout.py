@@ -197,7 +197,7 @@ class Layout:
 
     def _write_beside(self, path: str, contents: Contents) -> str:
         """Write the DAGs of a shared file beside it, under a name that changes with them, and return the name."""
-        data = contents.lines()
+        data = contents.beside()
         target = (self.path / path).with_suffix(f".{reference(data.encode())[:12]}.json")
         if not target.exists():
             replace_file(target, data.encode(), durable=False)

@@ -73,7 +73,7 @@ def test_equal_contents_give_equal_bytes() -> None:
     one, other = placed(config={"a": 1, "b": {"c": 2, "d": 3}}), placed(config={"b": {"d": 3, "c": 2}, "a": 1})
     assert contents(one).to_bytes() == contents(other).to_bytes()
     assert contents(one).text(None) == contents(other).text(None)
-    assert contents(one).lines() == contents(other).lines()
+    assert contents(one).beside() == contents(other).beside()
 
 
 def test_what_changes_while_the_dag_does_not_is_not_kept() -> None:
@@ -100,11 +100,16 @@ def test_the_header_names_what_a_reader_looks_for() -> None:
 
 
 def test_the_header_of_a_shared_file_is_short() -> None:
-    """With many tenants each one's index and hash take a line of a table: the text is kept with each of the DAGs."""
+    """Many tenants take a line of a table each, or none where the data stand beside, and the table with them."""
     others = [placed(f"t{number}__job", tenant=f"t{number}") for number in range(9)]
-    found = contents(placed(), *others).text(None).splitlines()
+    shared = contents(placed(), *others)
     (alone,) = (line for line in contents(placed()).text(None).splitlines() if line.startswith("tenants/acme"))
-    assert f"acme 7 {alone.rpartition(' ')[2]}" in found
+    hash_ = alone.rpartition(" ")[2]
+    assert f"acme 7 {hash_}" in shared.text(None).splitlines()
+    short = shared.text(None, beside="000.json")
+    assert "in 000.json" in short.splitlines()
+    assert "t8" not in short
+    assert json.loads(shared.beside())["tenants"]["acme"] == {"index": 7, "hash": hash_}
 
 
 def test_no_line_of_the_text_ends_it_early() -> None:
@@ -130,6 +135,7 @@ def test_many_dags_stand_beside() -> None:
     """A file may name another one that holds the DAGs, each on a line."""
     text = contents(placed()).text("code/x", beside="000.json")
     assert "emit_from(globals(), '000.json', code='code/x')" in text
-    lines = contents(placed(config={"text": NASTY}), placed("acme__other")).lines()
-    assert [placement_of(each).spec.dag_id for each in json.loads(lines)] == ["acme__job", "acme__other"]
-    assert len(lines.splitlines()) == 4
+    beside = contents(placed(config={"text": NASTY}), placed("acme__other")).beside()
+    dags = json.loads(beside)["dags"]
+    assert [placement_of(each).spec.dag_id for each in dags] == ["acme__job", "acme__other"]
+    assert len(beside.splitlines()) == 5

@@ -36,7 +36,7 @@ def parse(bundle: Path, *dags: Any, code: str | None = CODE, beside: bool = Fals
     text = json.dumps([to_json(each) for each in dags])
     with fresh_registry(bundle):
         if beside:
-            (bundle / "tenants/acme.json").write_text(text)
+            (bundle / "tenants/acme.json").write_text(f'{{"dags": {text}}}')
             emit_from(namespace, "acme.json", code=code)
         else:
             emit(namespace, code=code, dags=text)
