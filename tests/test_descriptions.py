@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from airflow.timetables import _cron
 from airflow.timetables.trigger import CronTriggerTimetable
+from cron_descriptor import ExpressionDescriptor  # type: ignore[import-untyped]
 
 from dagfactory_consul import descriptions
 
 EXPRESSIONS = ("@daily", "*/5 3 * * 1-5", "0 0 1 * *", "0 12 1,15 * 1", "30 2 * 6 *", "@once-a-day", "* * * * * *", "")
 
 
-@pytest.fixture
-def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Give Airflow's own descriptor, which a test may have replaced."""
-    own = vars(_cron)["ExpressionDescriptor"]
-    monkeypatch.setattr(_cron, "ExpressionDescriptor", own)
-    yield own
-    monkeypatch.undo()
+@pytest.fixture(autouse=True)
+def of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put back what Airflow has there itself: any bundle in this process replaces it."""
+    monkeypatch.setattr(_cron, "ExpressionDescriptor", ExpressionDescriptor)
 
 
 def described(expression: str) -> str:
     return CronTriggerTimetable(expression, timezone="UTC").description
 
 
-def test_descriptions_stay_what_airflow_says(descriptor: Any) -> None:
+def test_descriptions_stay_what_airflow_says() -> None:
     """With it each expression is described as without it, the first time and the second; a malformed one, too."""
     before = [described(each) for each in EXPRESSIONS]
     descriptions.keep()
-    assert vars(_cron)["ExpressionDescriptor"] is not descriptor
+    assert vars(_cron)["ExpressionDescriptor"] is not ExpressionDescriptor
     assert [described(each) for each in EXPRESSIONS] == before
     assert [described(each) for each in EXPRESSIONS] == before
     assert before[0] == "At 00:00"
 
 
-def test_each_expression_is_worked_out_once(descriptor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_expression_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is asked for, in however many timetables."""
     made: list[str] = []
 
-    class Counted(descriptor):  # type: ignore[misc]
+    class Counted(ExpressionDescriptor):  # type: ignore[misc]
         def __init__(self, expression: str, **options: Any) -> None:
             made.append(expression)
             super().__init__(expression, **options)
