@@ -65,8 +65,10 @@ class Contents(NamedTuple):
         return {dag_id: state_of(each) for dag_id, each in self.dags.items()}
 
     def only(self, dag_id: str) -> Contents:
-        """Return the contents without any other DAG."""
-        return self._replace(dags={dag_id: self.dags[dag_id]})
+        """Return the contents without any other DAG, and without other tenants."""
+        placed = self.dags[dag_id]
+        indexes = {tenant: index for tenant, index in self.indexes.items() if tenant == placed.spec.tenant}
+        return self._replace(indexes=indexes, dags={dag_id: placed})
 
     def beside(self) -> str:
         """Return what stands in a JSON file beside the Python file: tenants as in a header, and DAGs, one a line.

@@ -126,9 +126,10 @@ def test_the_top_names_what_is_imported_before_the_fork() -> None:
 
 
 def test_only_the_dag_that_is_asked_for() -> None:
-    """A worker's file holds that one DAG."""
-    both = contents(placed(), placed("acme__other"))
-    assert list(both.only("acme__other").dags) == ["acme__other"]
+    """A worker's file holds that one DAG, and names its tenant alone."""
+    found = contents(placed(), placed("acme__other"), placed("zenith__job", tenant="zenith")).only("acme__other")
+    assert list(found.dags) == ["acme__other"]
+    assert list(found.indexes) == ["acme"]
 
 
 def test_many_dags_stand_beside() -> None:
