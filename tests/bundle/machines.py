@@ -187,7 +187,7 @@ class Deployment:
         def look() -> bool:
             found = differences()
             assert not found, found
-            return True
+            return bool(self.files(PROCESSORS[0]))  # two that have just begun have none
 
         until(look, "both processors have the same files", seconds=SOON)
 

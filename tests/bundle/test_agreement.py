@@ -77,6 +77,8 @@ def test_what_is_held_is_held_by_all_and_accepted_for_all(
     documents = cluster.documents()
     dropped = neighbours[:6]
     cluster.delete_at_once([f"tenants/{each.name}" for each in dropped])
+    # The problem is shown as soon as it is seen; what is agreed on outlives who has seen it.
+    until(lambda: deployment.status().get("held"), "the processors have agreed on what is held", seconds=SOON)
     for each in PROCESSORS:
         deployment.problem_about("held")
         deployment.kill(each, wipe=True)
