@@ -99,7 +99,7 @@ class Settings:
     own_files: int = _setting(
         200, "Bundle mode: how many tenants have a DAG file of their own, at most; all others share files."
     )
-    shards: int = _setting(256, "Bundle mode: how many files there are for tenants to share, at most.")
+    shards: int = _setting(128, "Bundle mode: how many files there are for tenants to share, at most.")
     import_timeout: float = _setting(10.0, "Seconds that one module of builders may take to import.")
     build_timeout: float = _setting(5.0, "Seconds that one DAG may take to build.")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dagfactory_consul.arrangement import ALONE, SHARD_DAGS, Limits, arrange, own_file, shard
 
 LIMITS = Limits(own_files=5, shards=3)
-WIDE = Limits(own_files=200, shards=256)
+WIDE = Limits(own_files=200, shards=128)
 
 tenants = st.dictionaries(
     st.sampled_from([f"d{number}" for number in range(30)]), st.sampled_from("abcdefghijklmno"), max_size=30
