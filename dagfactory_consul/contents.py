@@ -98,8 +98,10 @@ class Contents(NamedTuple):
         else:
             tenants = f"{len(self.indexes)} tenants"
             lines += ["", "tenant, index of its document, hash of its configuration:"]
-            each = (f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items())
-            lines += each if beside is None else [f"in {beside}"]
+            if beside is None:
+                lines += [f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items()]
+            else:
+                lines.append(f"in {beside}")
         if beside is not None:
             name, call = "emit_from", _BESIDE.format(beside=beside, code=code)
         else:

@@ -196,7 +196,7 @@ class Layout:
         return True
 
     def _write_beside(self, path: str, contents: Contents) -> str:
-        """Write the DAGs of a shared file beside it, under a name that changes with them, and return the name."""
+        """Write the data of a shared file beside it, under a name that changes with them, and return the name."""
         data = contents.beside()
         target = (self.path / path).with_suffix(f".{reference(data.encode())[:12]}.json")
         if not target.exists():

@@ -14,11 +14,11 @@ class DagFactoryPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
-        """Import it. Airflow calls this once in each process that loads plugins."""
+        """Import it, and compile what can be. Airflow calls this once in each process that loads plugins."""
         from . import bundle, generated  # noqa: F401  # for those that are forked from here
         from .models import DagConfig
 
-        class _Anybodys(DagConfig):
-            """As each builder's own model is one: pydantic compiles now what they all share."""
+        class AnyConfig(DagConfig):
+            """Stands for each builder's own model: pydantic compiles now what they all share."""
 
-        _Anybodys.model_validate({})
+        AnyConfig.model_validate({})

@@ -180,14 +180,11 @@ class Deployment:
     def agree(self) -> None:
         """Wait until the processors' machines have the same files."""
 
-        def differences() -> list[str]:
-            first, second = (self.files(name) for name in PROCESSORS)
-            return sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
-
         def look() -> bool:
-            found = differences()
+            first, second = (self.files(name) for name in PROCESSORS)
+            found = sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
             assert not found, found
-            return bool(self.files(PROCESSORS[0]))  # two that have just begun have none
+            return bool(first)  # two that have just begun have none
 
         until(look, "both processors have the same files", seconds=SOON)
 
