@@ -18,25 +18,10 @@ from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-PROBLEMS = "problems.py"
-_PROBLEMS_TEXT = '''"""Shows what is wrong with tenants' DAGs among Airflow's import errors.
-
-Written by dagfactory_consul.
-"""
-
-from dagfactory_consul.errors import ProblemsError
-
-PROBLEMS = {lines}
-
-if PROBLEMS:
-    raise ProblemsError("\\n".join([f"{{len(PROBLEMS)}} to mend; all else is in force", *PROBLEMS]))
-'''
 _IGNORED = f"# What is imported by files of DAGs, and is none of Airflow's DAG files itself\n/{FOLDER}/\n"
 _FOLDERS = ("tenants", "shards")
 _INLINE = 20
 """How many DAGs a file may have in its own text."""
-_TOUCHES = (2.0, 10.0, 60.0)
-"""Seconds after which the file of problems is touched again: no DAG of it shows that Airflow has found what it says."""
 _KEPT_DATA = 600.0
 """Seconds for which the data of a shared file's former contents stay."""
 _STUB = "# The DAGs that stood here have moved to another file: Airflow's list of DAGs follows.\n"
@@ -66,7 +51,8 @@ class Layout:
         self.clock = clock
         self._pointed_at = pointed_at
         self._watch = Watch(path, parsed, clock)
-        self._touches: list[tuple[str, float]] = []
+        self._touches: dict[str, float] = {}
+        """When to touch what."""
         self._written: set[str] = set()
         """What this process has seen to be as it should."""
         self._unused: dict[str, float] = {}
@@ -134,12 +120,6 @@ class Layout:
         self._written &= files.keys()
         self._watch.keep({path: contents.dags for path, contents in files.items()})
 
-    def write_problems(self, lines: list[str]) -> None:
-        """Bring the file that raises the problems to what they are; it stands there without any, too."""
-        shown = "[\n" + "".join(f"    {line!a},\n" for line in lines) + "]" if lines else "[]"
-        if write_if_changed(self.path / PROBLEMS, _PROBLEMS_TEXT.format(lines=shown)):
-            self._touch_later(PROBLEMS, *_TOUCHES)
-
     def settle(self, in_force: Collection[str] = ()) -> None:
         """Do what a later look has to do: touch what Airflow may have missed. Raises what `parsed` does.
 
@@ -147,10 +127,10 @@ class Layout:
             in_force: the names of the versions that stand here and that the deployment has agreed on.
         """
         now = self.clock()
-        for path in {path for path, at in self._touches if at <= now}:
+        for path in [path for path, at in self._touches.items() if at <= now]:
+            del self._touches[path]
             if (self.path / path).exists():
                 os.utime(self.path / path)
-        self._touches = [(path, at) for path, at in self._touches if at > now]
         self._watch.look(in_force)
 
     @property
@@ -169,10 +149,8 @@ class Layout:
             log.warning("Which DAGs have moved by now cannot be known: %s", error)
             return stubs
 
-    def _touch_later(self, path: str, *seconds: float) -> None:
-        now = self.clock()
-        others = [(other, at) for other, at in self._touches if other != path]
-        self._touches = [*others, *((path, now + each) for each in seconds)]
+    def _touch_later(self, path: str, seconds: float) -> None:
+        self._touches[path] = self.clock() + seconds
 
     def remove_code(self, keep: Collection[str]) -> None:
         """Remove the versions of the builders' code that no file here needs any more."""

@@ -1,4 +1,4 @@
-"""What Airflow's database says is in use: unfinished runs, the versions they need, and where DAGs stand.
+"""What Airflow's database says is in use: unfinished runs, the versions they need, where DAGs stand, what is shown.
 
 Only for the DAG processor's own process, which works on that database anyway. Parses and tasks have no access to it.
 """
@@ -87,6 +87,16 @@ def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
         )
         found.update(_first_column(query.distinct()))
     return found
+
+
+def import_error(bundle: str, file: str) -> str | None:
+    """Return what Airflow shows as a file's import error; None where it shows none. Raises what SQLAlchemy does."""
+    from airflow.models.errors import ParseImportError
+
+    query = select(ParseImportError.stacktrace).where(
+        ParseImportError.bundle_name == bundle, ParseImportError.filename == file
+    )
+    return next(iter(_first_column(query)), None)
 
 
 def _first_column(query: Any) -> list[Any]:

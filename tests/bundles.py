@@ -50,6 +50,7 @@ class Scripted:
         self.found: dict[str, Parsed] | None = None
         self.versions: set[str] = set()
         self.pointing: set[str] = set()
+        self.shown: dict[str, str] = {}
 
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]:
         return {dag_id: dag_id in self.running for dag_id in dag_ids}
@@ -67,6 +68,9 @@ class Scripted:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.pointing & set(files) if bundle == BUNDLE else set()
 
+    def import_error(self, bundle: str, file: str) -> str | None:
+        return self.shown.get(file) if bundle == BUNDLE else None
+
 
 class DatabaseDown:
     """Occupancy that cannot be known."""
@@ -74,7 +78,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
-    unfinished = parsed = versions_in_use = pointed_at = _fail
+    unfinished = parsed = versions_in_use = pointed_at = import_error = _fail
 
 
 class Faulty(Store):
@@ -294,6 +298,9 @@ class _OfMachine:
 
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.machine.occupancy.pointed_at(bundle, files)
+
+    def import_error(self, bundle: str, file: str) -> str | None:
+        return self.machine.occupancy.import_error(bundle, file)
 
 
 class Site:

@@ -16,7 +16,7 @@ from dagfactory_consul.layout import Layout, write_if_changed
 from dagfactory_consul.occupancy import Parsed
 from dagfactory_consul.release import Placement
 from tests.bundles import Clock
-from tests.test_contents import NASTY, placed
+from tests.test_contents import placed
 
 Files = dict[str, Contents]
 
@@ -320,33 +320,6 @@ def test_code_that_nobody_needs_goes(disk: Disk, tmp_path: Path) -> None:
     disk.layout.remove_code({"code/one"})
     assert sorted(path.name for path in (disk.path / "code").iterdir()) == [".code-new", "one"]
     assert (tmp_path / "inner").exists()
-
-
-@pytest.mark.parametrize("lines", [[], ["one"], [NASTY, "two\nlines", "'''"]])
-def test_problems_are_raised_as_they_are(disk: Disk, lines: list[str]) -> None:
-    """The file raises one error that holds every line, whatever they hold; without any it raises nothing."""
-    disk.write({})
-    disk.layout.write_problems(lines)
-    try:
-        load(disk.path / "problems.py")
-        raised = ""
-    except Exception as error:  # noqa: BLE001  # of a module that is made here
-        raised = str(error)
-    assert all(line in raised for line in lines)
-    assert bool(raised) == bool(lines)
-
-
-def test_problems_are_written_only_when_they_change(disk: Disk) -> None:
-    """Each look says the problems again: the file is the same until they are others, and is touched after that."""
-    disk.write({})
-    disk.layout.write_problems(["one"])
-    before = disk.state("problems.py")
-    disk.layout.write_problems(["one"])
-    assert disk.seen("problems.py") == before
-    assert disk.settle(5).seen("problems.py")[1] > before[1]
-    disk.settle(100)
-    before = disk.state("problems.py")
-    assert disk.settle(100).seen("problems.py") == before
 
 
 def test_a_file_that_says_so_already_is_left(tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_which_files_are_pointed_at() -> None:
     assert occupancy.pointed_at(BUNDLE, asked) == {"tenants/acme.py"}
 
 
+def test_what_is_shown_as_a_files_import_error() -> None:
+    """The text that Airflow shows for this bundle's file; nothing for another file, or another bundle's."""
+    from airflow.models.errors import ParseImportError
+
+    add(ParseImportError(bundle_name=BUNDLE, filename="problems.py", stacktrace="2 to mend", timestamp=NOW))
+    assert occupancy.import_error(BUNDLE, "problems.py") == "2 to mend"
+    assert occupancy.import_error(BUNDLE, "shards/000.py") is None
+    assert occupancy.import_error("other", "problems.py") is None
+
+
 @pytest.mark.parametrize("ask", [occupancy.unfinished, occupancy.parsed, lambda ids: occupancy.pointed_at(BUNDLE, ids)])
 def test_any_number_may_be_asked_for(ask: Callable[[list[str]], Any]) -> None:
     """Databases limit what one query compares with: more is asked for in several."""

@@ -22,7 +22,7 @@ ROWS = (
     "spec flags builders registry factory plan replan release settle changes",
     "arrangement contents head history codebase edition occupancy",
     "runtime runs verify assembly renewal parse task_start project loader hook provider",
-    "note papers child scouts trial preflight generated watch layout retention reporting advice descriptions",
+    "note papers child scouts trial preflight generated watch layout bulletin retention reporting advice descriptions",
     "agreement rollout processor worker bundle plugin",
     "cli",
 )

@@ -105,4 +105,9 @@ def _is_well(deployment: Deployment) -> None:
     deployment.check_running()
     dag_ids = {Tenant(deployment, name).dag_id for name in NEIGHBOURS}
     until(lambda: dag_ids <= deployment.api.dags().keys(), "the neighbours' DAGs are there", seconds=SOON)
-    until(lambda: not deployment.problems(), "nothing is wrong", seconds=SOON)
+
+    def nothing_is_wrong() -> bool:
+        assert not (shown := deployment.problems()), shown
+        return True
+
+    until(nothing_is_wrong, "nothing is wrong", seconds=SOON)

@@ -21,7 +21,7 @@ import sqlalchemy
 from demo import processes
 from demo.airflow import Airflow
 from demo.api import AirflowApi
-from demo.wait import never, until
+from demo.wait import until
 
 from .cluster import PREFIX, Cluster
 from .postgres import Postgres
@@ -202,15 +202,15 @@ class Deployment:
         """Run a command as one would on a machine, and return what it prints."""
         return self.machines[name].run(*command)
 
-    def problem_about(self, *words: str, staying: float = 0) -> None:
-        """Wait until Airflow shows a problem with these words; it has to be shown for `staying` seconds more."""
+    def problem_about(self, *words: str) -> None:
+        """Wait until Airflow shows a problem with these words."""
 
-        def missing() -> list[str]:
+        def look() -> bool:
             shown = self.problems()
-            return [word for word in words if word.lower() not in shown.lower()]
+            assert all(word.lower() in shown.lower() for word in words), f"what is shown is {shown!r}"
+            return True
 
-        until(lambda: not missing(), f"there is a problem with {words}", seconds=SOON)
-        never(missing, f"{words} is no longer a problem", seconds=staying)
+        until(look, f"there is a problem with {words}", seconds=SOON)
 
     def problems(self) -> str:
         """Return what Airflow shows as import errors."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from demo.wait import until
+from demo.wait import never, until
 
 from .cluster import PREFIX, Cluster
 from .machines import BEYOND_TTLS, PROCESSORS, SOON, Deployment
@@ -21,7 +21,9 @@ def test_consul_is_stopped(tenant: Tenant, cluster: Cluster) -> None:
     tenant.become(limit=1)
     with tenant.between_two_tasks(then_on="same"):
         cluster.stop(cluster.agents)
-        tenant.deployment.problem_about("consul", staying=BEYOND_TTLS)
+        tenant.deployment.problem_about("consul")
+        never(tenant.is_gone, "the DAG is gone", seconds=BEYOND_TTLS)
+        tenant.deployment.problem_about("consul")
     cluster.start(cluster.agents)
     tenant.become(limit=2)
 
