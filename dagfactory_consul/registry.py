@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 import sys
@@ -107,14 +108,23 @@ class Registry(Mapping[str, Definition]):
             root: where copied code lies here; None if there is none, or it is known already.
 
         Raises:
-            BuilderError: it cannot be imported, or does not define that builder.
+            BuilderError: it cannot be imported, does not define that builder, or came from elsewhere: a version's code
+                is never replaced by what happens to be on the path.
         """
         self.root = root.resolve() if root is not None else self.root
         if name not in self._definitions:
             self._once(origin, self._load_origin)
         if name not in self._definitions and self.problems:
             raise BuilderError(f"{origin}: {self.problems[-1].message}")
-        return self[name]
+        definition = self[name]
+        if self.root is not None and absolute_origin(origin, self.root) != origin:
+            file = getattr(sys.modules.get(definition.cls.__module__), "__file__", None) or "nowhere"
+            if not file.startswith(f"{self.root}{os.sep}"):
+                raise BuilderError(
+                    f"{origin}: {name} came from {file} instead of {self.root}: that is gone, or a package of the same "
+                    "name was imported before, by a plugin perhaps"
+                )
+        return definition
 
     def origin(self, name: str) -> str:
         """Return what `load_one` needs to import that builder: a file's path, or a module and `@` where it is found."""

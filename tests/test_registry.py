@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -313,6 +314,26 @@ def test_one_builder_below_a_root(tmp_path: Path, name: str) -> None:
         [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
     )
     assert (done.stdout, done.returncode) == (f"{name} {ORIGINS[name]}\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("said", ["", "import jobs_copied.one; "], ids=["gone", "imported before"])
+def test_one_builder_that_came_from_elsewhere(tmp_path: Path, said: str) -> None:
+    """Code of a version that is not there is not replaced by what is on the path: that may be another version's."""
+    root = copied(tmp_path / "root")
+    elsewhere = Path(shutil.copytree(root / "0", tmp_path / "elsewhere"))
+    if not said:
+        shutil.rmtree(root / "0")
+    statement = (
+        f"{said}from pathlib import Path; from dagfactory_consul.registry import registry; "
+        f"registry.load_one('One', {ORIGINS['One']!r}, Path({str(root)!r}))"
+    )
+    environment = {"PYTHONPATH": str(elsewhere)}
+    done = subprocess.run(
+        [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.returncode == 1
+    assert f"One came from {elsewhere}/" in done.stderr
+    assert f"instead of {root}: that is gone, or a package of the same name" in done.stderr
 
 
 def test_copied_folders_keep_their_order(registry: Registry, tmp_path: Path) -> None:
