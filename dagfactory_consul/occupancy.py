@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, union
+from sqlalchemy import delete, select, union
 
 _CHUNK = 500
 """How many values a query compares with, at most: SQLite and others have limits."""
@@ -89,14 +89,31 @@ def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
     return found
 
 
-def import_error(bundle: str, file: str) -> str | None:
-    """Return what Airflow shows as a file's import error; None where it shows none. Raises what SQLAlchemy does."""
+def import_errors(bundle: str) -> dict[str, str]:
+    """Return what Airflow shows as the import errors of a bundle's files, by file. Raises what SQLAlchemy does."""
     from airflow.models.errors import ParseImportError
 
-    query = select(ParseImportError.stacktrace).where(
-        ParseImportError.bundle_name == bundle, ParseImportError.filename == file
-    )
-    return next(iter(_first_column(query)), None)
+    columns = (ParseImportError.filename, ParseImportError.stacktrace)
+    return {
+        file: text or "" for file, text in _rows(select(*columns).where(ParseImportError.bundle_name == bundle)) if file
+    }
+
+
+def forget_import_errors(bundle: str, files: Collection[str]) -> None:
+    """Have Airflow show no import errors of some files, as it does itself for files that it does not find any more.
+
+    Raises what SQLAlchemy does.
+    """
+    from airflow.models.errors import ParseImportError
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        for some in _chunks(files):
+            session.execute(
+                delete(ParseImportError).where(
+                    ParseImportError.bundle_name == bundle, ParseImportError.filename.in_(some)
+                )
+            )
 
 
 def _first_column(query: Any) -> list[Any]:

@@ -15,11 +15,11 @@ from typing import ClassVar, Protocol
 from . import edition as editions
 from .agreement import UNREADABLE, Agreement
 from .arrangement import Limits
-from .bulletin import Bulletin
 from .changes import log_change
 from .codebase import Code, Codebase
 from .edition import Edition
 from .errors import DagFactoryError, NothingKnownError, StoreError
+from .import_errors import ImportErrors
 from .layout import Layout
 from .occupancy import Parsed
 from .reporting import Reporter
@@ -39,7 +39,8 @@ class Occupancy(Protocol):
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]: ...
     def versions_in_use(self, bundle: str) -> set[str]: ...
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
-    def import_error(self, bundle: str, file: str) -> str | None: ...
+    def import_errors(self, bundle: str) -> dict[str, str]: ...
+    def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
 
 
 class Processor:
@@ -98,7 +99,12 @@ class Processor:
         self.layout = Layout(
             path, lambda files: occupancy.pointed_at(name, files), occupancy.parsed, clock, stale_after
         )
-        self.bulletin = Bulletin(path, lambda file: occupancy.import_error(name, file), clock)
+        self.import_errors = ImportErrors(
+            path,
+            lambda: occupancy.import_errors(name),
+            lambda files: occupancy.forget_import_errors(name, files),
+            clock,
+        )
         self.retention = Retention(self.agreement.history, settings, lambda: occupancy.versions_in_use(name), clock)
         self.laid_out: Edition | None = None
         """What the files on this machine say."""
@@ -218,7 +224,7 @@ class Processor:
         in_force = {each.version.name for each in (self.laid_out, self.agreement.edition) if each is not None}
         try:
             self.layout.settle(in_force)
-            self.bulletin.look()
+            self.import_errors.look()
         except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
             self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
 
@@ -317,7 +323,7 @@ class Processor:
         if edition is None:
             return
         lines = self.problems()
-        self.bulletin.write(lines)
+        self.import_errors.write_problems(lines)
         age = max(0.0, self.clock() - (self.client.last_attempt().good_at or edition.snapshot.read_at))
         # A store that has just failed to say what is agreed on would only be waited for once more.
         can_write = self.agreement.known and not self.agreement.cannot_write

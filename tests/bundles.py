@@ -68,8 +68,12 @@ class Scripted:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.pointing & set(files) if bundle == BUNDLE else set()
 
-    def import_error(self, bundle: str, file: str) -> str | None:
-        return self.shown.get(file) if bundle == BUNDLE else None
+    def import_errors(self, bundle: str) -> dict[str, str]:
+        return self.shown if bundle == BUNDLE else {}
+
+    def forget_import_errors(self, bundle: str, files: Collection[str]) -> None:
+        assert bundle == BUNDLE
+        self.shown = {file: text for file, text in self.shown.items() if file not in files}
 
 
 class DatabaseDown:
@@ -78,7 +82,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
-    unfinished = parsed = versions_in_use = pointed_at = import_error = _fail
+    unfinished = parsed = versions_in_use = pointed_at = import_errors = forget_import_errors = _fail
 
 
 class Faulty(Store):
@@ -299,8 +303,11 @@ class _OfMachine:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.machine.occupancy.pointed_at(bundle, files)
 
-    def import_error(self, bundle: str, file: str) -> str | None:
-        return self.machine.occupancy.import_error(bundle, file)
+    def import_errors(self, bundle: str) -> dict[str, str]:
+        return self.machine.occupancy.import_errors(bundle)
+
+    def forget_import_errors(self, bundle: str, files: Collection[str]) -> None:
+        self.machine.occupancy.forget_import_errors(bundle, files)
 
 
 class Site:

@@ -83,14 +83,18 @@ def test_which_files_are_pointed_at() -> None:
     assert occupancy.pointed_at(BUNDLE, asked) == {"tenants/acme.py"}
 
 
-def test_what_is_shown_as_a_files_import_error() -> None:
-    """The text that Airflow shows for this bundle's file; nothing for another file, or another bundle's."""
+def test_what_is_shown_as_import_errors() -> None:
+    """The texts that Airflow shows of this bundle's files; they can be forgotten, and no others."""
     from airflow.models.errors import ParseImportError
 
-    add(ParseImportError(bundle_name=BUNDLE, filename="problems.py", stacktrace="2 to mend", timestamp=NOW))
-    assert occupancy.import_error(BUNDLE, "problems.py") == "2 to mend"
-    assert occupancy.import_error(BUNDLE, "shards/000.py") is None
-    assert occupancy.import_error("other", "problems.py") is None
+    def error(file: str, bundle: str = BUNDLE) -> ParseImportError:
+        return ParseImportError(bundle_name=bundle, filename=file, stacktrace=f"in {file}", timestamp=NOW)
+
+    add(error("problems.py"), error("tenants/acme.py"), error("problems.py", "other"))
+    assert occupancy.import_errors(BUNDLE) == {"problems.py": "in problems.py", "tenants/acme.py": "in tenants/acme.py"}
+    occupancy.forget_import_errors(BUNDLE, ["problems.py", "tenants/none.py"])
+    assert occupancy.import_errors(BUNDLE) == {"tenants/acme.py": "in tenants/acme.py"}
+    assert occupancy.import_errors("other") == {"problems.py": "in problems.py"}
 
 
 @pytest.mark.parametrize("ask", [occupancy.unfinished, occupancy.parsed, lambda ids: occupancy.pointed_at(BUNDLE, ids)])

@@ -22,8 +22,8 @@ ROWS = (
     "spec flags builders registry factory plan replan release settle changes",
     "arrangement contents head history codebase edition occupancy",
     "runtime runs verify assembly renewal parse task_start project loader hook provider",
-    "note papers child scouts trial preflight generated watch layout bulletin retention reporting advice descriptions",
-    "agreement rollout processor worker bundle plugin",
+    "note papers child scouts trial preflight generated watch layout import_errors retention reporting advice",
+    "agreement rollout processor worker descriptions bundle plugin",
     "cli",
 )
 """The modules, row by row: each imports only what stands in its own row or above. A name may end with `.*`."""

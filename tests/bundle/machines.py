@@ -181,6 +181,7 @@ class Deployment:
         """Wait until the processors' machines have the same files."""
 
         def look() -> bool:
+            self.check_running()
             first, second = (self.files(name) for name in PROCESSORS)
             found = sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
             assert not found, found
@@ -259,7 +260,10 @@ class Deployment:
         self.stop()
 
     def check_running(self) -> None:
-        """Raise RuntimeError, with the end of its log, where a component has ended by a fault that is not Airflow's."""
+        """Raise RuntimeError, with the end of its log, where a component has ended by a fault that is not Airflow's.
+
+        One that has ended by Airflow's own is started again.
+        """
         for name, machine in self.machines.items():
             try:
                 machine.check_running()

@@ -5,12 +5,15 @@ That the neighbours' DAGs stay, those in the same file first of all, is what the
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from demo.wait import until
 
-from .machines import SOON, Deployment
+from .machines import BUNDLE, PROCESSORS, SOON, Deployment
 from .tenant import Tenant
+from .watch import Watch
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(180)]
 
@@ -77,3 +80,19 @@ def of_one_shard(deployment: Deployment, tenants: list[Tenant]) -> list[Tenant]:
     for each in tenants:
         by_file.setdefault(str(deployment.api.dag(each.dag_id)["relative_fileloc"]), []).append(each)
     return max(by_file.values(), key=len)
+
+
+def test_parses_fail_in_passing(tenant: Tenant, neighbours: list[Tenant], deployment: Deployment, watch: Watch) -> None:
+    """What could not be parsed for a moment is parsed again: its DAGs come back by themselves."""
+    tenant.become(limit=1)
+    watch.allow(*(each.dag_id for each in neighbours))  # they need that code as well
+    deployment.agree()
+    folders = [deployment.machines[each].home / "bundles" / BUNDLE for each in PROCESSORS]
+    for folder in folders:
+        (folder / "dags/code").rename(folder / "away")
+    os.utime(folders[0] / f"dags/tenants/{tenant.name}.py")
+    deployment.problem_about("came from", "builders/jobs.py instead of")  # the originals are on the path
+    assert tenant.is_gone()
+    for folder in folders:
+        (folder / "away").rename(folder / "dags/code")
+    until(lambda: all(each.shows(limit=1) for each in (tenant, *neighbours)), "the DAGs are back", seconds=SOON)

@@ -52,7 +52,7 @@ class Watch:
         query = sqlalchemy.text(_QUERY).bindparams(sqlalchemy.bindparam("dag_ids", expanding=True))
         with self._database.connect() as connection:
             while not self._stop.wait(0.25):
-                rows = connection.execute(query, {"dag_ids": sorted(self.dag_ids)}).all()
+                rows = connection.execute(query, {"dag_ids": sorted(self.dag_ids) or [""]}).all()
                 self._look({row[0]: (row[1], row[2], row[3]) for row in rows})
                 self.looks += 1
 
