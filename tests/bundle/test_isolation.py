@@ -90,9 +90,11 @@ def test_parses_fail_in_passing(tenant: Tenant, neighbours: list[Tenant], deploy
     folders = [deployment.machines[each].home / "bundles" / BUNDLE for each in PROCESSORS]
     for folder in folders:
         (folder / "dags/code").rename(folder / "away")
-    os.utime(folders[0] / f"dags/tenants/{tenant.name}.py")
-    deployment.problem_about("came from", "builders/jobs.py instead of")  # the originals are on the path
-    assert tenant.is_gone()
-    for folder in folders:
-        (folder / "away").rename(folder / "dags/code")
+    try:
+        os.utime(folders[0] / "dags" / deployment.api.dag(tenant.dag_id)["relative_fileloc"])
+        deployment.problem_about("came from", "builders/jobs.py instead of")  # the originals are on the path
+        assert tenant.is_gone()
+    finally:
+        for folder in folders:
+            (folder / "away").rename(folder / "dags/code")
     until(lambda: all(each.shows(limit=1) for each in (tenant, *neighbours)), "the DAGs are back", seconds=SOON)
