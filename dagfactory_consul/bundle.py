@@ -134,13 +134,13 @@ class ConsulDagBundle(BaseDagBundle):
     def _processor(self) -> Processor:
         from airflow.configuration import conf
 
-        from . import descriptions, generated, occupancy  # noqa: F401  # the parses that are forked from here need it
+        from . import cron, generated, occupancy  # noqa: F401  # the parses that are forked from here need it
         from .advice import advise
         from .processor import Processor
 
         for line in advise(self.refresh_interval):
             log.warning("%s", line)
-        descriptions.keep()
+        cron.keep()
         return Processor(
             self.name,
             self.base_dir,

@@ -23,7 +23,7 @@ ROWS = (
     "arrangement contents head history codebase edition occupancy",
     "runtime runs verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting advice",
-    "agreement rollout processor worker descriptions bundle plugin",
+    "agreement rollout processor worker cron bundle plugin",
     "cli",
 )
 """The modules, row by row: each imports only what stands in its own row or above. A name may end with `.*`."""
@@ -35,7 +35,7 @@ WITH_AIRFLOW = {
     "bundle",
     "child",
     "codebase",  # an inner bundle
-    "descriptions",
+    "cron",
     "generated",
     "hook",
     "occupancy",
