@@ -7,6 +7,7 @@ croniter 7.0.0, cron-descriptor 2.2.1). An expression in a timezone comes out al
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from datetime import tzinfo
@@ -19,8 +20,9 @@ KEPT = 1024
 def keep() -> None:
     """Have this process, and those forked from it, work out each expression once.
 
-    This replaces the constructor of a mixin in a private module of Airflow by one that copies what it has made before.
-    Where another Airflow makes something else there nothing is changed, and a DAG costs what it would.
+    This replaces the constructor of a mixin in a private module of Airflow: in Airflow's own timetables the new one
+    copies what it has made before. Where another Airflow makes something else there nothing is changed, and a DAG
+    costs what it would.
     """
     from airflow.timetables import _cron
 
@@ -40,7 +42,11 @@ def keep() -> None:
 
     @functools.wraps(make)
     def copy(self: Any, cron: Any, timezone: Any) -> None:
-        if (values := made(cron, timezone)) is None:
+        values = None
+        if type(self).__module__.startswith("airflow.timetables."):  # others may make something else of it
+            with contextlib.suppress(TypeError):  # what cannot be a key
+                values = made(cron, timezone)
+        if values is None:
             make(self, cron, timezone)
         else:
             vars(self).update(values)

@@ -22,16 +22,16 @@ from dagfactory_consul.errors import ProblemsError
 PROBLEMS = {lines}
 
 if PROBLEMS:
-    raise ProblemsError("\\n".join([f"{{len(PROBLEMS)}} to mend; all else is in force", *PROBLEMS]))
+    raise ProblemsError("\\n".join(PROBLEMS))
 '''
 
 
 class _Wrong(NamedTuple):
     """A file of which Airflow does not show what it should."""
 
-    patience: float = 0.0
+    patience: float
     """Seconds from the last touch until the next."""
-    at: float = 0.0
+    at: float
     """When to touch it."""
 
 
@@ -41,15 +41,16 @@ class ImportErrors:
     One file raises all that is wrong; it stands there without any problem, too. Airflow may show something else than it
     says: a write is lost on a parse that is under way (see `watch`), and all processors of a deployment write the same
     row of Airflow's table, be it with what they knew a while ago. No other file is published before all of it was built
-    and serialised, so what it fails by is passing: a time-out of a machine with too much to do. Airflow would show it,
-    and take the file's DAGs for stale, until it parses that file in its turn, which may be an hour later.
+    and serialised, so what it fails by is passing: a time-out of a machine with too much to do. Airflow would take the
+    file's DAGs for stale until it parses that file in its turn, which may be an hour later.
 
-    So the table is looked at, and a file touched until what is shown agrees. Two processors that see different things,
-    since only one of them reaches the store, show them in turn, at ever longer intervals.
+    So it is looked at what Airflow shows, and a file touched until that agrees. Two processors that see different
+    things, since only one of them reaches the store, show them in turn, at ever longer intervals.
 
     Args:
         folder: of the bundle's files.
         shown: returns what Airflow shows, by file.
+        stale: returns the files of DAGs in force that Airflow takes for stale: a parse that was killed shows no error.
         forget: makes Airflow forget what it shows of some files.
         clock: seconds since the epoch.
     """
@@ -60,6 +61,9 @@ class ImportErrors:
     """Seconds between two touches, at most."""
     INTERVAL: ClassVar[float] = 10.0
     """Seconds between two looks, at most."""
+    SETTLED: ClassVar[float] = 60.0
+    """Seconds after a write or a touch from which stale DAGs of a file are a reason to touch it: by then it was parsed,
+    or waits for its turn among many."""
     GONE: ClassVar[float] = 120.0
     """Seconds after which the error of a file is forgotten that is not there. Airflow forgets it when it lists files,
     which it does with a change; and another processor may already have a file that is not here yet."""
@@ -68,14 +72,16 @@ class ImportErrors:
         self,
         folder: Path,
         shown: Callable[[], Mapping[str, str]],
+        stale: Callable[[], Collection[str]],
         forget: Callable[[Collection[str]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = folder
         self.clock = clock
         self._shown = shown
+        self._stale = stale
         self._forget = forget
-        self._problems: list[str] | None = None
+        self._said: list[str] | None = None
         self._wrong: dict[str, _Wrong] = {}
         self._gone: dict[str, float] = {}
         """Since when Airflow has shown errors of files that are not there."""
@@ -83,34 +89,40 @@ class ImportErrors:
 
     def write_problems(self, lines: list[str]) -> None:
         """Bring the file that raises the problems to what they are, a line each. Raises OSError."""
-        if lines == self._problems and (self.folder / PROBLEMS).exists():
+        said = [f"{len(lines)} to mend; all else is in force", *lines] if lines else []
+        listed = "[\n" + "".join(f"    {line!a},\n" for line in said) + "]" if said else "[]"
+        if not write_if_changed(self.folder / PROBLEMS, _TEXT.format(lines=listed)) and said == self._said:
             return
-        listed = "[\n" + "".join(f"    {line!a},\n" for line in lines) + "]" if lines else "[]"
-        write_if_changed(self.folder / PROBLEMS, _TEXT.format(lines=listed))
-        self._problems = list(lines)
+        self._said = said
         self._next = self.clock() + self.PATIENCE
         self._wrong[PROBLEMS] = _Wrong(self.PATIENCE, self._next)
 
-    def look(self) -> None:
-        """Do what there is to do by now. Raises what `shown` and `forget` do."""
+    def look(self, *, may_forget: bool = True) -> None:
+        """Do what there is to do by now. Raises what `shown`, `stale` and `forget` do.
+
+        Args:
+            may_forget: the files are those that the deployment has agreed on, so one that is not there is nowhere.
+        """
         now = self.clock()
-        if self._problems is None or now < self._next <= now + self.LONGEST:  # the clock may have been set back
+        if self._said is None or now < self._next <= now + self.INTERVAL:  # the clock may have been set back
             return
         shown = self._shown()
         wrong = {file for file in shown if file != PROBLEMS and (self.folder / file).exists()}
-        if not _says(shown.get(PROBLEMS), self._problems):
+        wrong |= {file for file in self._stale() if not 0 <= now - self._written(file) < self.SETTLED}
+        if not _shows(shown.get(PROBLEMS), self._said):
             wrong.add(PROBLEMS)
         for file in wrong:
             self._touch(file, now)
         # One that two processors show in turn is not wrong all the time.
         self._wrong = {file: each for file, each in self._wrong.items() if now - each.at < self.LONGEST}
         self._next = min([now + self.INTERVAL, *(each.at for file, each in self._wrong.items() if file in wrong)])
-        self._gone = {file: self._gone.get(file, now) for file in shown.keys() - wrong - {PROBLEMS}}
+        gone = shown.keys() - wrong - {PROBLEMS} if may_forget else ()
+        self._gone = {file: min(now, self._gone.get(file, now)) for file in gone}
         if forgotten := [file for file, since in self._gone.items() if now - since >= self.GONE]:
             self._forget(forgotten)
 
     def _touch(self, file: str, now: float) -> None:
-        patience, at = self._wrong.get(file, _Wrong(self.PATIENCE))
+        patience, at = self._wrong.get(file, _Wrong(self.PATIENCE, now))
         if now < at <= now + self.LONGEST:
             return
         with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
@@ -118,8 +130,16 @@ class ImportErrors:
         patience = min(3 * patience, self.LONGEST)
         self._wrong[file] = _Wrong(patience, now + patience)
 
+    def _written(self, file: str) -> float:
+        """Return when a file was written or touched; the beginning of time where it is gone."""
+        try:
+            return (self.folder / file).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
-def _says(shown: str | None, lines: list[str]) -> bool:
-    if shown is None or not lines:
-        return shown is None and not lines
-    return all(line in shown for line in lines)
+
+def _shows(shown: str | None, said: list[str]) -> bool:
+    """Say whether an error's traceback ends with what was said; nothing has to be shown where nothing was."""
+    if shown is None or not said:
+        return shown is None and not said
+    return shown.rstrip().endswith("\n".join(said).rstrip())

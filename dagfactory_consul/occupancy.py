@@ -89,6 +89,13 @@ def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
     return found
 
 
+def stale(bundle: str) -> set[str]:
+    """Return the DAGs of a bundle that Airflow takes for stale, gone ones too. Raises what SQLAlchemy does."""
+    from airflow.models.dag import DagModel
+
+    return set(_first_column(select(DagModel.dag_id).where(DagModel.bundle_name == bundle, DagModel.is_stale)))
+
+
 def import_errors(bundle: str) -> dict[str, str]:
     """Return what Airflow shows as the import errors of a bundle's files, by file. Raises what SQLAlchemy does."""
     from airflow.models.errors import ParseImportError

@@ -39,6 +39,7 @@ class Occupancy(Protocol):
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]: ...
     def versions_in_use(self, bundle: str) -> set[str]: ...
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
+    def stale(self, bundle: str) -> set[str]: ...
     def import_errors(self, bundle: str) -> dict[str, str]: ...
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
 
@@ -102,6 +103,7 @@ class Processor:
         self.import_errors = ImportErrors(
             path,
             lambda: occupancy.import_errors(name),
+            self._stale_files,
             lambda files: occupancy.forget_import_errors(name, files),
             clock,
         )
@@ -224,9 +226,14 @@ class Processor:
         in_force = {each.version.name for each in (self.laid_out, self.agreement.edition) if each is not None}
         try:
             self.layout.settle(in_force)
-            self.import_errors.look()
+            heads = [each.head for each in (self.laid_out, self.agreement.edition) if each is not None]
+            self.import_errors.look(may_forget=self.agreement.known and len(heads) == 2 and heads[0] == heads[1])
         except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
             self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
+
+    def _stale_files(self) -> set[str]:
+        places = self.laid_out.places if self.laid_out is not None else {}
+        return {places[dag_id] for dag_id in self.occupancy.stale(self.reporter.name) if dag_id in places}
 
     def _note_taken_over(self) -> None:
         edition, code = self.agreement.edition, self.agreement.code

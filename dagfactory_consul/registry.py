@@ -118,11 +118,11 @@ class Registry(Mapping[str, Definition]):
             raise BuilderError(f"{origin}: {self.problems[-1].message}")
         definition = self[name]
         if self.root is not None and absolute_origin(origin, self.root) != origin:
-            file = getattr(sys.modules.get(definition.cls.__module__), "__file__", None) or "nowhere"
-            if not file.startswith(f"{self.root}{os.sep}"):
+            module = definition.cls.__module__
+            if not _lies_below(self.root, module):
                 raise BuilderError(
-                    f"{origin}: {name} came from {file} instead of {self.root}: that is gone, or a package of the same "
-                    "name was imported before, by a plugin perhaps"
+                    f"{origin}: {name} came from {_file_of(module)} instead of {self.root}: that is gone, or a package "
+                    "of the same name was imported before, by a plugin perhaps"
                 )
         return definition
 
@@ -132,7 +132,8 @@ class Registry(Mapping[str, Definition]):
         if module.startswith(_FILE_MODULE):
             return self._told(self._files[module])
         folder = self._folders.get(module.partition(".")[0])
-        return self._told(f"{module}@{folder}" if folder else module)
+        # A package may have another part that is installed (`pkgutil.extend_path`): that part is no copied code.
+        return self._told(f"{module}@{folder}" if folder and _lies_below(folder, module) else module)
 
     def fingerprint(self) -> str:
         """Return a hash of the code of all modules of the sources, and of what could not be imported.
@@ -143,8 +144,7 @@ class Registry(Mapping[str, Definition]):
         modules = {*self._modules, *(definition.cls.__module__ for definition in self._definitions.values())}
         for module in sorted(modules):
             digest.update(module.encode())
-            file = getattr(sys.modules.get(module), "__file__", None)
-            if file and Path(file).is_file():
+            if (file := _file_of(module)) and Path(file).is_file():
                 digest.update(Path(file).read_bytes())
         for problem in sorted(self.problems, key=str):
             digest.update(problem.key.encode())  # its message may hold an address, another one each time
@@ -250,6 +250,16 @@ class Registry(Mapping[str, Definition]):
                 sys.path.append(str(folder))
         elif str(folder) not in sys.path[: (end := _entries_below(self.root))]:
             sys.path.insert(end, str(folder))  # before Airflow's folder of DAGs, where its original may stand
+
+
+def _file_of(module: str) -> str | None:
+    return getattr(sys.modules.get(module), "__file__", None)
+
+
+def _lies_below(folder: str | Path, module: str) -> bool:
+    """Say whether a module was imported from below a folder, be it by a link."""
+    file = _file_of(module) or ""
+    return any(each.startswith(f"{folder}{os.sep}") for each in (file, os.path.realpath(file)))
 
 
 _FILE_MODULE = "dagfactory_consul_builders_"

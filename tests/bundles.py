@@ -51,6 +51,7 @@ class Scripted:
         self.versions: set[str] = set()
         self.pointing: set[str] = set()
         self.shown: dict[str, str] = {}
+        self.stales: set[str] = set()
 
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]:
         return {dag_id: dag_id in self.running for dag_id in dag_ids}
@@ -68,6 +69,9 @@ class Scripted:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.pointing & set(files) if bundle == BUNDLE else set()
 
+    def stale(self, bundle: str) -> set[str]:
+        return self.stales if bundle == BUNDLE else set()
+
     def import_errors(self, bundle: str) -> dict[str, str]:
         return self.shown if bundle == BUNDLE else {}
 
@@ -82,7 +86,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
-    unfinished = parsed = versions_in_use = pointed_at = import_errors = forget_import_errors = _fail
+    unfinished = parsed = versions_in_use = pointed_at = stale = import_errors = forget_import_errors = _fail
 
 
 class Faulty(Store):
@@ -302,6 +306,9 @@ class _OfMachine:
 
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.machine.occupancy.pointed_at(bundle, files)
+
+    def stale(self, bundle: str) -> set[str]:
+        return self.machine.occupancy.stale(bundle)
 
     def import_errors(self, bundle: str) -> dict[str, str]:
         return self.machine.occupancy.import_errors(bundle)

@@ -218,10 +218,7 @@ def test_a_callback_has_all_files(site: Site) -> None:
     one = site.machine().settle()
     bundle = site.machine("away").bundle(one.head.version)
     bundle.initialize()
-    assert [*parse(bundle.path, "tenants/acme.py"), *parse(bundle.path, "tenants/zenith.py")] == [
-        "acme__job",
-        "zenith__job",
-    ]
+    assert sorted(parse(bundle.path)) == ["acme__job", "zenith__job"]
 
 
 def test_builders_find_what_stands_beside_their_original(site: Site) -> None:

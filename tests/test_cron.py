@@ -90,6 +90,20 @@ def test_another_airflow_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert not hasattr(_cron, "CronMixin")
 
 
+def test_timetables_of_others_are_left_as_they_are() -> None:
+    """A class of somebody else may describe itself otherwise; and a timezone need not be hashable."""
+
+    class Own(CronTriggerTimetable):
+        def _describe_with_dom_dow_fix(self, expression: str) -> str:
+            return f"own {expression}"
+
+    cron.keep()
+    assert CronTriggerTimetable("@daily", timezone="UTC").description == "At 00:00"
+    assert Own("@daily", timezone="UTC").description == "own 0 0 * * *"
+    zone: Any = ["not", "hashable"]
+    assert CronTriggerTimetable("@daily", timezone=zone)._timezone is zone
+
+
 def test_a_timezone_that_does_not_exist() -> None:
     """An error stays the error that it is, each time."""
     cron.keep()

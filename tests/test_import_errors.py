@@ -22,14 +22,16 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / FILE).parent.mkdir()
+        (folder / FILE).parent.mkdir(parents=True)
         (folder / FILE).touch()
         self.clock = Clock()
         self.shown: dict[str, str] = {}
-        self.errors = ImportErrors(folder, lambda: self.shown, self.forget, self.clock)
+        self.stale: set[str] = set()
+        self.errors = ImportErrors(folder, lambda: self.shown, lambda: self.stale, self.forget, self.clock)
 
     def forget(self, files: Collection[str]) -> None:
-        self.shown = {file: text for file, text in self.shown.items() if file not in files}
+        for file in files:
+            del self.shown[file]
 
     def parse(self) -> None:
         """Have Airflow show what the problems' file raises."""
@@ -72,9 +74,8 @@ def test_problems_are_written_only_when_they_change(board: Board) -> None:
     file = board.folder / PROBLEMS
     board.errors.write_problems(["one"])
     os.utime(file, ns=(LONG_AGO, LONG_AGO))
-    before = file.stat()
     board.errors.write_problems(["one"])
-    assert file.stat() == before
+    assert file.stat().st_mtime_ns == LONG_AGO
     file.unlink()
     board.clock.now += 5
     board.errors.look()
@@ -83,11 +84,14 @@ def test_problems_are_written_only_when_they_change(board: Board) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "shown"), [(["one"], None), (["one"], "two"), (["one", "two"], "one"), ([], "one"), ([], "")]
+    ("lines", "shown"),
+    [(["one"], None), (["one"], ["two"]), (["one", "two"], ["one"]), (["one"], ["one", "two"]), ([], ["one"])],
 )
-def test_problems_that_are_not_shown_are_touched(board: Board, lines: list[str], shown: str | None) -> None:
-    """While Airflow shows something else the file is touched, at ever longer intervals."""
-    board.shown = {} if shown is None else {PROBLEMS: shown}
+def test_problems_that_are_not_shown_are_touched(board: Board, lines: list[str], shown: list[str] | None) -> None:
+    """While Airflow shows something else, be it too much, the file is touched, at ever longer intervals."""
+    if shown is not None:
+        board.errors.write_problems(shown)
+        board.parse()
     board.errors.write_problems(lines)
     assert board.touches(PROBLEMS, 100) == [2, 8, 26, 80]
     assert len(board.touches(PROBLEMS, 6000)) == pytest.approx(6000 / board.errors.LONGEST, abs=2)
@@ -104,22 +108,29 @@ def test_problems_that_another_processor_no_longer_shows_are_touched(board: Boar
     assert board.touches(PROBLEMS, 60) == []
 
 
-def test_two_processors_that_disagree_show_theirs_in_turn(board: Board) -> None:
-    """One that shows nothing each time makes the other one touch again, but not for ever as often."""
-    board.errors.write_problems(["one"])
-    found = []
-    for _ in range(3600):
-        found.extend(board.touches(PROBLEMS, 1))
-        board.shown = {PROBLEMS: "one"} if found and len(found) % 2 and not board.shown else {}
-    assert 5 <= len(found) <= 20
+def test_two_processors_that_disagree_show_theirs_in_turn(tmp_path: Path) -> None:
+    """Each touches its file when the other one's problems are shown, but not for ever as often."""
+    boards = [Board(tmp_path / name) for name in ("one", "two")]
+    boards[1].shown, boards[1].clock = boards[0].shown, boards[0].clock
+    boards[1].errors.clock = boards[0].clock
+    boards[0].errors.write_problems(["common", "the store is away"])
+    boards[1].errors.write_problems(["common"])
+    found: list[list[int]] = [[], []]
+    for second in range(7200):
+        for board, touched in zip(boards, found, strict=True):
+            if board.touches(PROBLEMS, 1):
+                touched.append(second)
+                board.parse()
+    assert all(3 <= len(touched) <= 40 for touched in found), found
+    assert all(touched[-1] > 3600 for touched in found)
 
 
 def test_other_problems_are_not_waited_for_longer(board: Board) -> None:
     """However long the last ones were not shown, new ones are touched as soon as any."""
     board.errors.write_problems(["one"])
     board.touches(PROBLEMS, 500)
+    board.parse()
     board.errors.write_problems([])
-    board.shown = {PROBLEMS: "one"}
     assert board.touches(PROBLEMS, 10) == [2, 8]
 
 
@@ -134,6 +145,20 @@ def test_a_file_of_dags_that_fails_is_parsed_again(board: Board) -> None:
     assert board.touches(FILE, 20)[0] <= board.errors.INTERVAL
 
 
+def test_a_file_whose_dags_are_stale_is_parsed_again(board: Board) -> None:
+    """A parse that was killed shows no error; but a file that was just written is not parsed yet."""
+    board.errors.write_problems([])
+    board.stale = {FILE}
+    file = board.folder / FILE
+    os.utime(file, (board.clock(), board.clock()))
+    for _ in range(59):
+        before = file.stat().st_mtime
+        board.clock.now += 1
+        board.errors.look()
+        assert file.stat().st_mtime == before
+    assert board.touches(FILE, 20)
+
+
 def test_the_error_of_a_file_that_is_gone_is_forgotten(board: Board) -> None:
     """Airflow forgets it only with the next change. Not at once: another processor may just have made the file."""
     board.errors.write_problems([])
@@ -144,8 +169,32 @@ def test_the_error_of_a_file_that_is_gone_is_forgotten(board: Board) -> None:
     assert board.shown == {FILE: "timed out"}
 
 
-def test_the_clock_is_set_back(board: Board) -> None:
-    """A clock that is set back by more than the longest interval stops nothing."""
+def test_the_error_of_a_file_that_another_processor_has_stays(board: Board) -> None:
+    """A machine whose files are not those that were agreed on cannot say that a file is gone."""
+    board.errors.write_problems([])
+    board.shown = {"tenants/new.py": "timed out"}
+    for _ in range(100):
+        board.clock.now += board.errors.INTERVAL
+        board.errors.look(may_forget=False)
+    assert "tenants/new.py" in board.shown
+
+
+def test_a_file_that_somebody_has_damaged_is_written_again(board: Board) -> None:
+    """The next look says the problems again, and finds that the file says something else."""
     board.errors.write_problems(["one"])
-    board.clock.now -= 10_000
-    assert board.touches(PROBLEMS, 3) == [1]
+    before = (board.folder / PROBLEMS).read_text()
+    (board.folder / PROBLEMS).write_text("damaged")
+    board.errors.write_problems(["one"])
+    assert (board.folder / PROBLEMS).read_text() == before
+
+
+@pytest.mark.parametrize("seconds", [60, 590, 10_000])
+def test_the_clock_is_set_back(board: Board, seconds: float) -> None:
+    """A clock that is set back stops nothing for longer than the longest interval between two looks."""
+    board.errors.write_problems(["one"])
+    board.shown = {"tenants/gone.py": "timed out"}
+    board.touches(PROBLEMS, 20)
+    board.clock.now -= seconds
+    assert board.touches(PROBLEMS, board.errors.LONGEST)
+    board.touches(PROBLEMS, board.errors.GONE)
+    assert board.shown == {}

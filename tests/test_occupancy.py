@@ -83,6 +83,12 @@ def test_which_files_are_pointed_at() -> None:
     assert occupancy.pointed_at(BUNDLE, asked) == {"tenants/acme.py"}
 
 
+def test_which_dags_are_stale() -> None:
+    """Those of this bundle, whatever file they stood in."""
+    add(dag(), dag("stale__job", is_stale=True), dag("other__job", is_stale=True, bundle_name="other"))
+    assert occupancy.stale(BUNDLE) == {"stale__job"}
+
+
 def test_what_is_shown_as_import_errors() -> None:
     """The texts that Airflow shows of this bundle's files; they can be forgotten, and no others."""
     from airflow.models.errors import ParseImportError

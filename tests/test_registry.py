@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -334,6 +335,24 @@ def test_one_builder_that_came_from_elsewhere(tmp_path: Path, said: str) -> None
     assert done.returncode == 1
     assert f"One came from {elsewhere}/" in done.stderr
     assert f"instead of {root}: that is gone, or a package of the same name" in done.stderr
+
+
+def test_a_package_of_which_a_part_is_installed(tmp_path: Path) -> None:
+    """What comes from the installed part is no copied code, and is found where it is."""
+    extends = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
+    for folder, name in {"root/0": "one", "lib": "two"}.items():
+        write(tmp_path / folder / "jobs_parted/__init__.py", extends)
+        write(tmp_path / folder / f"jobs_parted/{name}.py", code(name.title()))
+    root = tmp_path / "root"
+    start = f"from pathlib import Path; from dagfactory_consul.registry import registry; root = Path({str(root)!r}); "
+    loads = "registry.root = root; registry.load([str(root / '0/jobs_parted')]); print(*map(registry.origin, registry))"
+    environment = {"PYTHONPATH": str(tmp_path / "lib")}
+    run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=False, cwd="/")
+    done = run([sys.executable, "-c", start + loads])
+    assert (done.stdout, done.returncode) == ("jobs_parted.one@./0 jobs_parted.two\n", 0), done.stderr
+    for name, origin in zip(("One", "Two"), done.stdout.split(), strict=True):
+        done = run([sys.executable, "-c", f"{start}registry.load_one({name!r}, {origin!r}, root)"])
+        assert done.returncode == 0, done.stderr
 
 
 def test_copied_folders_keep_their_order(registry: Registry, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ That the neighbours' DAGs stay, those in the same file first of all, is what the
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
+import sqlalchemy
 
+from dagfactory_consul.import_errors import ImportErrors
 from demo.wait import until
 
 from .machines import BUNDLE, PROCESSORS, SOON, Deployment
@@ -88,13 +91,28 @@ def test_parses_fail_in_passing(tenant: Tenant, neighbours: list[Tenant], deploy
     watch.allow(*(each.dag_id for each in neighbours))  # they need that code as well
     deployment.agree()
     folders = [deployment.machines[each].home / "bundles" / BUNDLE for each in PROCESSORS]
-    for folder in folders:
-        (folder / "dags/code").rename(folder / "away")
     try:
+        for folder in folders:
+            (folder / "dags/code").rename(folder / "away")
         os.utime(folders[0] / "dags" / deployment.api.dag(tenant.dag_id)["relative_fileloc"])
         deployment.problem_about("came from", "builders/jobs.py instead of")  # the originals are on the path
         assert tenant.is_gone()
     finally:
         for folder in folders:
-            (folder / "away").rename(folder / "dags/code")
+            if (folder / "away").exists():
+                (folder / "away").rename(folder / "dags/code")
     until(lambda: all(each.shows(limit=1) for each in (tenant, *neighbours)), "the DAGs are back", seconds=SOON)
+
+
+def test_a_dag_is_taken_for_stale(tenant: Tenant, deployment: Deployment) -> None:
+    """A DAG of which Airflow has lost sight, as after a parse that was killed, comes back by itself."""
+    tenant.become(limit=1)
+    deployment.agree()
+    long_ago = time.time() - 2 * ImportErrors.SETTLED
+    for each in PROCESSORS:
+        folder = deployment.machines[each].home / "bundles" / BUNDLE / "dags"
+        os.utime(folder / deployment.api.dag(tenant.dag_id)["relative_fileloc"], (long_ago, long_ago))
+    with deployment.database.begin() as connection:
+        lose = sqlalchemy.text("update dag set is_stale = true where dag_id = :dag_id")
+        assert connection.execute(lose, {"dag_id": tenant.dag_id}).rowcount == 1
+    until(lambda: tenant.shows(limit=1), "the DAG is back", seconds=SOON)
