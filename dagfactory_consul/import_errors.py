@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from .layout import write_if_changed
+from .watch import touch
 
 PROBLEMS = "problems.py"
 _TEXT = '''"""Shows what is wrong with tenants' DAGs among Airflow's import errors.
@@ -125,8 +124,7 @@ class ImportErrors:
         patience, at = self._wrong.get(file, _Wrong(self.PATIENCE, now))
         if now < at <= now + self.LONGEST:
             return
-        with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
-            os.utime(self.folder / file)
+        touch(self.folder / file)
         patience = min(3 * patience, self.LONGEST)
         self._wrong[file] = _Wrong(patience, now + patience)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,7 +13,7 @@ from .contents import Contents
 from .history import reference
 from .occupancy import Parsed
 from .stores.replacing import replace_file
-from .watch import Watch
+from .watch import Watch, touch
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +128,7 @@ class Layout:
         now = self.clock()
         for path in [path for path, at in self._touches.items() if at <= now]:
             del self._touches[path]
-            if (self.path / path).exists():
-                os.utime(self.path / path)
+            touch(self.path / path)
         self._watch.look(in_force)
 
     @property

@@ -226,8 +226,7 @@ class Processor:
         in_force = {each.version.name for each in (self.laid_out, self.agreement.edition) if each is not None}
         try:
             self.layout.settle(in_force)
-            heads = [each.head for each in (self.laid_out, self.agreement.edition) if each is not None]
-            self.import_errors.look(may_forget=self.agreement.known and len(heads) == 2 and heads[0] == heads[1])
+            self.import_errors.look(may_forget=self.agreement.known and self._has_followed)
         except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
             self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
 
@@ -247,10 +246,16 @@ class Processor:
     def _follow(self) -> None:
         """Bring this machine's files to what is in force, once the processor that has published it has had its turn."""
         edition, code = self.agreement.edition, self.agreement.code
-        if edition is None or code is None or (self.laid_out is not None and edition.head == self.laid_out.head):
+        if edition is None or code is None or self._has_followed:
             return
         if self.agreement.is_own or self._had_its_turn(edition):
             self._lay_out(edition, code)
+
+    @property
+    def _has_followed(self) -> bool:
+        """Whether the files on this machine are what is in force."""
+        edition = self.agreement.edition
+        return edition is not None and self.laid_out is not None and edition.head == self.laid_out.head
 
     def _had_its_turn(self, edition: Edition) -> bool:
         if self.laid_out is not None and edition.head.version == self.laid_out.head.version:

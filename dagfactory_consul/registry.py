@@ -258,8 +258,8 @@ def _file_of(module: str) -> str | None:
 
 def _lies_below(folder: str | Path, module: str) -> bool:
     """Say whether a module was imported from below a folder, be it by a link."""
-    file = _file_of(module) or ""
-    return any(each.startswith(f"{folder}{os.sep}") for each in (file, os.path.realpath(file)))
+    file, start = _file_of(module) or "", f"{folder}{os.sep}"
+    return file.startswith(start) or os.path.realpath(file).startswith(start)
 
 
 _FILE_MODULE = "dagfactory_consul_builders_"

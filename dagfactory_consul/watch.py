@@ -102,8 +102,7 @@ class Watch:
             self.at_rest &= is_sure
             is_former = self._is_former(each, found, in_force)
             if is_former or self._is_missed(path, each, found, now):
-                with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
-                    os.utime(self.folder / path)
+                touch(self.folder / path)
                 recalls = each.recalls + is_former
                 self._watched[path] = each._replace(touched=now, patience=3 * each.patience, recalls=recalls)
             if not 0 <= now - each.since < (self.SECONDS if is_sure else self.LONGEST):
@@ -124,6 +123,12 @@ class Watch:
         if any(one.file != path for one in surely):
             return True
         return len(surely) < len(each.dags) and now - each.touched >= each.patience
+
+
+def touch(path: Path) -> None:
+    """Have Airflow parse a file again, unless it is gone."""
+    with contextlib.suppress(FileNotFoundError):  # somebody has deleted it
+        os.utime(path)
 
 
 def _since(moment: float, each: _Watched, found: Mapping[str, Parsed]) -> list[Parsed]:

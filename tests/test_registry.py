@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import shutil
 import subprocess
 import sys
@@ -184,6 +183,18 @@ PLACES = {
 }
 
 
+def run(statement: str, *, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a statement in a new process that has nothing but this folder on its path."""
+    return subprocess.run(
+        [sys.executable, "-c", statement],
+        env={"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+
+
 @pytest.mark.parametrize("case", PLACES)
 def test_one_builder_in_a_new_process(registry: Registry, tmp_path: Path, case: str) -> None:
     """What `origin` says is enough for a task's start to import that builder, and no other."""
@@ -200,10 +211,7 @@ def test_one_builder_in_a_new_process(registry: Registry, tmp_path: Path, case: 
         "import sys; from dagfactory_consul.registry import registry; "
         f"registry.load_one('One', {origin!r}); print(*registry)"
     )
-    environment = {"PYTHONPATH": str(tmp_path / "lib")}
-    done = subprocess.run(
-        [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
-    )
+    done = run(statement, path=tmp_path / "lib")
     assert (done.stdout, done.returncode) == ("One\n", 0), done.stderr
 
 
@@ -310,10 +318,7 @@ def test_one_builder_below_a_root(tmp_path: Path, name: str) -> None:
         f"registry.load_one({name!r}, {ORIGINS[name]!r}, Path({str(root)!r})); "
         f"print(*registry, registry.origin({name!r}))"
     )
-    environment = {"PYTHONPATH": str(tmp_path / "dags")}
-    done = subprocess.run(
-        [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
-    )
+    done = run(statement, path=tmp_path / "dags")
     assert (done.stdout, done.returncode) == (f"{name} {ORIGINS[name]}\n", 0), done.stderr
 
 
@@ -328,10 +333,7 @@ def test_one_builder_that_came_from_elsewhere(tmp_path: Path, said: str) -> None
         f"{said}from pathlib import Path; from dagfactory_consul.registry import registry; "
         f"registry.load_one('One', {ORIGINS['One']!r}, Path({str(root)!r}))"
     )
-    environment = {"PYTHONPATH": str(elsewhere)}
-    done = subprocess.run(
-        [sys.executable, "-c", statement], env=environment, capture_output=True, text=True, check=False, cwd="/"
-    )
+    done = run(statement, path=elsewhere)
     assert done.returncode == 1
     assert f"One came from {elsewhere}/" in done.stderr
     assert f"instead of {root}: that is gone, or a package of the same name" in done.stderr
@@ -346,12 +348,10 @@ def test_a_package_of_which_a_part_is_installed(tmp_path: Path) -> None:
     root = tmp_path / "root"
     start = f"from pathlib import Path; from dagfactory_consul.registry import registry; root = Path({str(root)!r}); "
     loads = "registry.root = root; registry.load([str(root / '0/jobs_parted')]); print(*map(registry.origin, registry))"
-    environment = {"PYTHONPATH": str(tmp_path / "lib")}
-    run = functools.partial(subprocess.run, env=environment, capture_output=True, text=True, check=False, cwd="/")
-    done = run([sys.executable, "-c", start + loads])
+    done = run(start + loads, path=tmp_path / "lib")
     assert (done.stdout, done.returncode) == ("jobs_parted.one@./0 jobs_parted.two\n", 0), done.stderr
     for name, origin in zip(("One", "Two"), done.stdout.split(), strict=True):
-        done = run([sys.executable, "-c", f"{start}registry.load_one({name!r}, {origin!r}, root)"])
+        done = run(f"{start}registry.load_one({name!r}, {origin!r}, root)", path=tmp_path / "lib")
         assert done.returncode == 0, done.stderr
 
 
