@@ -68,10 +68,12 @@ class Processor:
     first. Two that insert the same new DAG at once end one of them: Airflow's own unique constraint."""
     REST: ClassVar[float] = 5.0
     """Seconds that it gives the other one after that: a file that was changed is parsed there once more."""
-    AWAIT: ClassVar[float] = 0.6
+    AWAIT: ClassVar[float] = 0.7
     """Seconds of each idle second of Airflow's processor for which a change is waited for in the store itself."""
-    IDLE: ClassVar[float] = 0.3
-    """Seconds for which Airflow's processor has to have slept between two looks to count as idle."""
+    IDLE: ClassVar[float] = 0.15
+    """Seconds for which Airflow's processor has to have slept between two looks to count as idle: less than what the
+    wait and a look on a slow machine leave of a second, or every other second would be slept through; and more than it
+    sleeps while files are parsed."""
 
     def __init__(
         self,
