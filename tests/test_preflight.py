@@ -181,7 +181,8 @@ class Field:
         """Return what builders have noted, and forget it."""
         path = self.here / name
         lines = path.read_text().split() if path.exists() else []
-        path.unlink(missing_ok=True)
+        if lines:  # else somebody has just opened it to write
+            path.unlink()
         return lines
 
 
