@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 
 _IGNORED = f"# What is imported by files of DAGs, and is none of Airflow's DAG files itself\n/{FOLDER}/\n"
 _FOLDERS = ("tenants", "shards")
+_FIXED = {
+    ".airflowignore": _IGNORED,
+    # Python takes a compiled file for its source by whole seconds and size, so it would take a file's former contents
+    # for the present ones. A plain file in the way of the folder keeps it from compiling any.
+    **{f"{folder}/__pycache__": "" for folder in _FOLDERS},
+}
 _INLINE = 20
 """How many DAGs a file may have in its own text."""
 _KEPT_DATA = 600.0
@@ -52,8 +58,8 @@ class Layout:
         self._watch = Watch(path, parsed, clock)
         self._touches: dict[str, float] = {}
         """When to touch what."""
-        self._written: set[str] = set()
-        """What this process has seen to be as it should."""
+        self._written: dict[str, tuple[str, ...]] = {}
+        """What this process has seen to be as it should, by file: that file, and one with its data."""
         self._unused: dict[str, float] = {}
         """Since when data beside files is not named by any."""
 
@@ -82,21 +88,18 @@ class Layout:
             former: the names of versions that stood here before.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_if_changed(self.path / ".airflowignore", _IGNORED)
-        for folder in _FOLDERS:
-            # Python takes a compiled file for its source by whole seconds and size, so it would take a file's former
-            # contents for the present ones. A plain file in the way of the folder keeps it from compiling any.
-            write_if_changed(self.path / folder / "__pycache__", "")
+        for path, text in _FIXED.items():
+            write_if_changed(self.path / path, text)
         places = {dag_id: path for path, contents in files.items() for dag_id in contents.dags}
         # What has moved has to stand in its new file before the old one is without it.
         silent = {path: same_code and _only_loses(files[path], before.get(path), places) for path in files}
         for path in sorted(files, key=silent.__getitem__):
             contents = files[path]
-            if same_code and contents is before.get(path) and path in self._written:
+            if same_code and contents is before.get(path) and self._stand(self._written.get(path)):
                 continue
             used = {module for placed in contents.dags.values() for module in modules.get(placed.spec.builder, ())}
             beside = self._write_beside(path, contents) if len(contents.dags) > _INLINE else None
-            self._written.add(path)
+            self._written[path] = (path,) if beside is None else (path, str(Path(path).with_name(beside)))
             is_new = not (self.path / path).exists()
             if self._write(path, contents.text(code, used, beside=beside), silent=silent[path]):
                 self._watch.add(path, contents.dags, is_new=is_new, former=former)
@@ -116,7 +119,7 @@ class Layout:
                     self._touch_later(path, self.stale_after + 5)
             elif path not in needed:
                 (self.path / path).unlink(missing_ok=True)
-        self._written &= files.keys()
+        self._written = {path: self._written[path] for path in files}
         self._watch.keep({path: contents.dags for path, contents in files.items()})
 
     def settle(self, in_force: Collection[str] = ()) -> None:
@@ -135,6 +138,14 @@ class Layout:
     def at_rest(self) -> bool:
         """Whether Airflow had surely found all that was written when `settle` last looked."""
         return self._watch.at_rest
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was written is still there: folders are tidied up, by people and by systems."""
+        return self._stand(_FIXED) and all(map(self._stand, self._written.values()))
+
+    def _stand(self, paths: Collection[str] | None) -> bool:
+        return paths is not None and all((self.path / path).exists() for path in paths)
 
     def _still_needed(self, stubs: Collection[str]) -> Collection[str]:
         """Return the stubs that Airflow's list still points to.

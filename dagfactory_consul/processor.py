@@ -248,7 +248,12 @@ class Processor:
     def _follow(self) -> None:
         """Bring this machine's files to what is in force, once the processor that has published it has had its turn."""
         edition, code = self.agreement.edition, self.agreement.code
-        if edition is None or code is None or self._has_followed:
+        if edition is None or code is None:
+            return
+        if self._has_followed:
+            if not self._is_whole(code):
+                log.warning("Files are gone from %s, and are written again", self.path)
+                self._lay_out(edition, code)
             return
         if self.agreement.is_own or self._had_its_turn(edition):
             self._lay_out(edition, code)
@@ -258,6 +263,9 @@ class Processor:
         """Whether the files on this machine are what is in force."""
         edition = self.agreement.edition
         return edition is not None and self.laid_out is not None and edition.head == self.laid_out.head
+
+    def _is_whole(self, code: Code) -> bool:
+        return self.layout.is_whole and (code.folder is None or (self.path / code.folder).exists())
 
     def _had_its_turn(self, edition: Edition) -> bool:
         if self.laid_out is not None and edition.head.version == self.laid_out.head.version:

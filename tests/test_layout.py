@@ -272,6 +272,21 @@ def test_many_dags_stand_beside(disk: Disk) -> None:
     assert set((disk.path / "shards").glob("*.json")) == {new}
 
 
+def test_what_is_deleted_is_missed(disk: Disk) -> None:
+    """Whatever of its files is gone, the layout is not whole, and writes them again; all others keep their time."""
+    files = {A: of("a"), SHARD: of(*(f"d{number}" for number in range(30)))}
+    disk.write(files)
+    for path in [*disk.path.rglob("*.*"), *disk.path.glob("*/__pycache__")]:
+        before = disk.state(A)
+        assert disk.layout.is_whole
+        path.unlink()
+        assert not disk.layout.is_whole, path
+        disk.write(files)
+        assert path.exists()
+        assert disk.seen(A) == before or path == disk.path / A
+    assert disk.layout.is_whole
+
+
 def test_what_is_written_into_a_file_by_hand_is_lost(disk: Disk) -> None:
     """The next process brings the files to what they should be, whatever somebody wrote there."""
     disk.write({A: of("a"), B: of("b")})

@@ -346,6 +346,19 @@ def test_a_wiped_disk_is_filled_at_once_where_airflow_knows_the_dags(site: Site,
     assert sorted(one.refresh().dags()) == ["acme__job", "zenith__job"]
 
 
+@pytest.mark.parametrize(
+    "lost", ["tenants/acme.py", "tenants", "code", ".airflowignore", "."], ids=["file", "folder", "code", "list", "all"]
+)
+def test_what_is_deleted_comes_back(one: Machine, lost: str) -> None:
+    """Somebody tidies up on the processor's disk: the next look puts it back, and publishes nothing for it."""
+    before, head = stamps(one.path).keys(), one.head
+    found = one.path / lost
+    shutil.rmtree(found) if found.is_dir() else found.unlink()
+    assert stamps(one.refresh().path).keys() == before
+    assert sorted(one.dags()) == ["acme__job", "zenith__job"]
+    assert one.head == head
+
+
 def test_code_that_was_lost(site: Site, one: Machine) -> None:
     """An edition whose code is in no history any more cannot be taken over: it is worked out anew."""
     version = site.history().version(one.head.version)

@@ -166,9 +166,17 @@ class Deployment:
         found = self.cluster.get(f"{PREFIX[:-1]}-runtime/{DEPLOYMENT}/head")
         return json.loads(found) if found else {}
 
+    def layout(self, name: str) -> Path:
+        """Return the folder that a processor's machine has laid out for Airflow."""
+        return self.machines[name].home / "bundles" / BUNDLE / "dags"
+
+    def layouts(self) -> list[Path]:
+        """Return that of each processor."""
+        return [self.layout(each) for each in PROCESSORS]
+
     def files(self, name: str) -> dict[str, str]:
         """Return the files that a processor's machine has laid out for Airflow, and the code that they name."""
-        root = self.machines[name].home / "bundles" / BUNDLE / "dags"
+        root = self.layout(name)
         found = {}
         for path in sorted(root.rglob("*.py")):
             with suppress(FileNotFoundError):  # it has gone meanwhile

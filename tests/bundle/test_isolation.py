@@ -6,6 +6,7 @@ That the neighbours' DAGs stay, those in the same file first of all, is what the
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import pytest
@@ -14,7 +15,7 @@ import sqlalchemy
 from dagfactory_consul.import_errors import ImportErrors
 from demo.wait import until
 
-from .machines import BUNDLE, PROCESSORS, SOON, Deployment
+from .machines import PROCESSORS, SOON, Deployment
 from .tenant import Tenant
 from .watch import Watch
 
@@ -90,18 +91,37 @@ def test_parses_fail_in_passing(tenant: Tenant, neighbours: list[Tenant], deploy
     tenant.become(limit=1)
     watch.allow(*(each.dag_id for each in neighbours))  # they need that code as well
     deployment.agree()
-    folders = [deployment.machines[each].home / "bundles" / BUNDLE for each in PROCESSORS]
+    # Not the folder of a version as a whole: a processor writes again what is gone.
+    insides = [inside for folder in deployment.layouts() for inside in folder.glob("code/*/*")]
+    file = deployment.layouts()[0] / deployment.api.dag(tenant.dag_id)["relative_fileloc"]
+
+    def fails() -> bool:
+        os.utime(file)  # again and again: a touch is lost on a parse that is under way
+        return "builders/jobs.py instead of" in deployment.problems()  # the originals are on the path
+
     try:
-        for folder in folders:
-            (folder / "dags/code").rename(folder / "away")
-        os.utime(folders[0] / "dags" / deployment.api.dag(tenant.dag_id)["relative_fileloc"])
-        deployment.problem_about("came from", "builders/jobs.py instead of")  # the originals are on the path
-        assert tenant.is_gone()
+        for inside in insides:
+            inside.rename(inside.with_suffix(".away"))
+        until(fails, "a parse has failed", seconds=SOON, every=2)
+        until(tenant.is_gone, "its DAG is stale", seconds=SOON)
     finally:
-        for folder in folders:
-            if (folder / "away").exists():
-                (folder / "away").rename(folder / "dags/code")
+        for inside in insides:
+            inside.with_suffix(".away").rename(inside)
     until(lambda: all(each.shows(limit=1) for each in (tenant, *neighbours)), "the DAGs are back", seconds=SOON)
+
+
+def test_files_are_tidied_up(tenant: Tenant, neighbours: list[Tenant], deployment: Deployment) -> None:
+    """What somebody deletes on a processor's disk is there again, before Airflow could miss it."""
+    tenant.become(limit=1)
+    deployment.agree()
+    before = [deployment.files(each) for each in PROCESSORS]
+    for folder in deployment.layouts():
+        gone = folder.rename(folder.with_name("gone"))  # at once: it is written to meanwhile
+        shutil.rmtree(gone)
+    until(lambda: [deployment.files(each) for each in PROCESSORS] == before, "all is there again", seconds=SOON)
+    tenant.become(limit=2)
+    assert all(each.shows(limit=1) for each in neighbours)
+    until(lambda: not deployment.problems(), "nothing is wrong", seconds=SOON)
 
 
 def test_a_dag_is_taken_for_stale(tenant: Tenant, deployment: Deployment) -> None:
@@ -109,8 +129,7 @@ def test_a_dag_is_taken_for_stale(tenant: Tenant, deployment: Deployment) -> Non
     tenant.become(limit=1)
     deployment.agree()
     long_ago = time.time() - 2 * ImportErrors.SETTLED
-    for each in PROCESSORS:
-        folder = deployment.machines[each].home / "bundles" / BUNDLE / "dags"
+    for folder in deployment.layouts():
         os.utime(folder / deployment.api.dag(tenant.dag_id)["relative_fileloc"], (long_ago, long_ago))
     with deployment.database.begin() as connection:
         lose = sqlalchemy.text("update dag set is_stale = true where dag_id = :dag_id")
