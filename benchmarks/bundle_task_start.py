@@ -84,4 +84,4 @@ def _logged(logs: Path, dag_id: str, run: str, task: str) -> float:
 
 if __name__ == "__main__":
     kinds, words = chosen()
-    main(int(words[0]) if words else 1000, kinds, runs=10)
+    main(int(words[0]) if words else 1000, kinds, runs=20)
