@@ -15,7 +15,7 @@ class DagFactoryPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
         """Import it, and compile what can be. Airflow calls this once in each process that loads plugins."""
-        from . import bundle, generated  # noqa: F401  # for those that are forked from here
+        from . import bundle, generated, worker  # noqa: F401  # for those that are forked from here
         from .models import DagConfig
 
         class AnyConfig(DagConfig):

@@ -70,6 +70,17 @@ def test_the_dag_is_found_wherever_it_stands_now(site: Site, one: Machine, file:
     assert limits(folder, file) == {"acme__job": "10 v1"}
 
 
+def test_a_disk_without_hard_links(site: Site, one: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems give a file one name only: the DAG is found under each of them all the same."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = worker(site).lay_out(one.head.version, "acme__job")
+    assert limits(folder, "tenants/acme.py") == limits(folder, shard(127)) == {"acme__job": "10 v1"}
+
+
 def test_only_what_is_asked_for_is_laid_out(site: Site, one: Machine) -> None:
     """A task's folder holds its one DAG, however many the version has."""
     folder = worker(site).lay_out(one.head.version, "acme__job")
