@@ -351,10 +351,15 @@ def test_a_wiped_disk_is_filled_at_once_where_airflow_knows_the_dags(site: Site,
 )
 def test_what_is_deleted_comes_back(one: Machine, lost: str) -> None:
     """Somebody tidies up on the processor's disk: the next look puts it back, and publishes nothing for it."""
-    before, head = stamps(one.path).keys(), one.head
+
+    def present() -> set[Path]:
+        return {path for path in stamps(one.path) if path.suffix != ".pyc"}  # what Python has compiled meanwhile
+
+    before, head = present(), one.head
     found = one.path / lost
     shutil.rmtree(found) if found.is_dir() else found.unlink()
-    assert stamps(one.refresh().path).keys() == before
+    one.refresh()
+    assert present() == before
     assert sorted(one.dags()) == ["acme__job", "zenith__job"]
     assert one.head == head
 
