@@ -126,12 +126,7 @@ class Way:
             questions = ((UPDATED, since), (CHANGED, since, value))
             return all(self.processor.database.rows(*each)[0][0] >= count for each in questions)
 
-        self.processor.wait(
-            look,
-            f"{count} DAGs are changed",
-            seconds=self.patience,
-            every=0.05,
-        )
+        self.processor.wait(look, f"{count} DAGs are changed", seconds=self.patience, every=0.05)
 
 
 def main(

@@ -58,7 +58,7 @@ class Layout:
         self._watch = Watch(path, parsed, clock)
         self._touches: dict[str, float] = {}
         """When to touch what."""
-        self._written: dict[str, tuple[str, ...]] = {}
+        self._written: dict[str, tuple[Path, ...]] = {}
         """What this process has seen to be as it should, by file: that file, and one with its data."""
         self._unused: dict[str, float] = {}
         """Since when data beside files is not named by any."""
@@ -95,12 +95,13 @@ class Layout:
         silent = {path: same_code and _only_loses(files[path], before.get(path), places) for path in files}
         for path in sorted(files, key=silent.__getitem__):
             contents = files[path]
-            if same_code and contents is before.get(path) and self._stand(self._written.get(path)):
+            if same_code and contents is before.get(path) and path in self._written and _stand(self._written[path]):
                 continue
             used = {module for placed in contents.dags.values() for module in modules.get(placed.spec.builder, ())}
             beside = self._write_beside(path, contents) if len(contents.dags) > _INLINE else None
-            self._written[path] = (path,) if beside is None else (path, str(Path(path).with_name(beside)))
-            is_new = not (self.path / path).exists()
+            target = self.path / path
+            self._written[path] = (target,) if beside is None else (target, target.with_name(beside))
+            is_new = not target.exists()
             if self._write(path, contents.text(code, used, beside=beside), silent=silent[path]):
                 self._watch.add(path, contents.dags, is_new=is_new, former=former)
                 if path in before and any(dag_id not in places for dag_id in before[path].dags):
@@ -142,10 +143,7 @@ class Layout:
     @property
     def is_whole(self) -> bool:
         """Whether all that was written is still there: folders are tidied up, by people and by systems."""
-        return self._stand(_FIXED) and all(map(self._stand, self._written.values()))
-
-    def _stand(self, paths: Collection[str] | None) -> bool:
-        return paths is not None and all((self.path / path).exists() for path in paths)
+        return _stand(self.path / path for path in _FIXED) and all(map(_stand, self._written.values()))
 
     def _still_needed(self, stubs: Collection[str]) -> Collection[str]:
         """Return the stubs that Airflow's list still points to.
@@ -208,6 +206,10 @@ class Layout:
 
     def _present(self) -> set[str]:
         return {str(path.relative_to(self.path)) for folder in _FOLDERS for path in (self.path / folder).glob("*.py")}
+
+
+def _stand(paths: Iterable[Path]) -> bool:
+    return all(path.exists() for path in paths)
 
 
 def write_if_changed(path: Path, text: str) -> bool:

@@ -251,7 +251,7 @@ class Processor:
         if edition is None or code is None:
             return
         if self._has_followed:
-            if not self._is_whole(code):
+            if not (self.layout.is_whole and self._has(code)):
                 log.warning("Files are gone from %s, and are written again", self.path)
                 self._lay_out(edition, code)
             return
@@ -264,8 +264,9 @@ class Processor:
         edition = self.agreement.edition
         return edition is not None and self.laid_out is not None and edition.head == self.laid_out.head
 
-    def _is_whole(self, code: Code) -> bool:
-        return self.layout.is_whole and (code.folder is None or (self.path / code.folder).exists())
+    def _has(self, code: Code) -> bool:
+        """Say whether this machine has that code, or needs none of its own."""
+        return code.folder is None or (self.path / code.folder).exists()
 
     def _had_its_turn(self, edition: Edition) -> bool:
         if self.laid_out is not None and edition.head.version == self.laid_out.head.version:
@@ -321,7 +322,7 @@ class Processor:
 
     def _lay_out(self, edition: Edition, code: Code) -> None:
         """Bring this machine's files to an edition. Raises StoreError, VersionGoneError: its code cannot be had."""
-        if code.folder is not None and not (self.path / code.folder).exists():
+        if not self._has(code):
             ref = edition.version.code_blob
             self.codebase.lay_out(code, self.path, self.agreement.history.get([ref])[ref] if ref else None)
         before = self.laid_out

@@ -185,7 +185,7 @@ class Worker:
                 if own_file(tenant) not in record.files:
                     (folder / own_file(tenant)).parent.mkdir(exist_ok=True)
                     with contextlib.suppress(FileExistsError):
-                        (folder / own_file(tenant)).symlink_to(Path("..") / path)
+                        _link(folder / path, folder / own_file(tenant))
 
     def _write_one(self, record: Version, dag_id: str, folder: Path) -> None:
         part = record.places.get(part_of(dag_id))
@@ -221,7 +221,7 @@ def _link(file: Path, name: Path) -> None:
     try:
         os.link(file, name)
     except OSError:  # a file system without hard links
-        name.symlink_to(Path("..") / file.name)  # the folder is moved as a whole
+        name.symlink_to(os.path.relpath(file, name.parent))  # the folder that holds both is moved as a whole
 
 
 def _write(path: Path, contents: Contents, record: Version) -> None:

@@ -213,13 +213,13 @@ class Deployment:
 
     def problem_about(self, *words: str) -> None:
         """Wait until Airflow shows a problem with these words."""
+        until(lambda: self.shows(*words), f"there is a problem with {words}", seconds=SOON)
 
-        def look() -> bool:
-            shown = self.problems()
-            assert all(word.lower() in shown.lower() for word in words), f"what is shown is {shown!r}"
-            return True
-
-        until(look, f"there is a problem with {words}", seconds=SOON)
+    def shows(self, *words: str) -> bool:
+        """Return that Airflow shows a problem with these words; else raise AssertionError with what it shows."""
+        shown = self.problems()
+        assert all(word.lower() in shown.lower() for word in words), f"what is shown is {shown!r}"
+        return True
 
     def problems(self) -> str:
         """Return what Airflow shows as import errors."""
