@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import SettingsError, SnapshotError
@@ -118,16 +118,11 @@ class Codebase:
             link.symlink_to(self._pinned(code.inner).path)
             link.replace(target)
             return
-        import tarfile  # most tasks find the code laid out
-
         new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".code-"))
         new.chmod(0o755)
         try:
-            with tarfile.open(fileobj=io.BytesIO(archive or b"")) as packed:
-                packed.extractall(new, filter="data")
+            _unpack(archive or b"", new, code.name)
             new.rename(target)
-        except tarfile.TarError as error:
-            raise SnapshotError(f"the builders' code {code.name} is damaged: {error}") from error
         except OSError:
             if not target.exists():  # another process was quicker
                 raise
@@ -248,3 +243,25 @@ def _pack(roots: Mapping[str, Path]) -> bytes:
                         "keeps a copy. Name folders that hold builders only, or install them as a package"
                     )
     return buffer.getvalue()
+
+
+def _unpack(archive: bytes, folder: Path, name: str | None) -> None:
+    """Write the files of an archive below a folder. Raises OSError, or SnapshotError for what `_pack` does not make.
+
+    Not by `extractall`, which is safe only by its filter: Python 3.11.0 to 3.11.3 lack that. Each file here is of the
+    mode of a new file and belongs to this process, whatever the archive says.
+    """
+    import tarfile  # most tasks find the code laid out
+
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            for entry in packed:
+                place, file = PurePosixPath(entry.name), packed.extractfile(entry) if entry.isreg() else None
+                if file is None or place.is_absolute() or ".." in place.parts:
+                    raise SnapshotError(f"the builders' code {name} is damaged: {entry.name!r} is no file inside it")
+                target = folder / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as new:  # nothing is written twice
+                    shutil.copyfileobj(file, new)
+    except (tarfile.TarError, ValueError) as error:  # ValueError: NUL in a name
+        raise SnapshotError(f"the builders' code {name} is damaged: {error}") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import stat
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -208,17 +211,39 @@ def test_a_damaged_archive(tmp_path: Path, archive: bytes | None) -> None:
     assert list((tmp_path / "code").iterdir()) == []
 
 
-def test_an_archive_cannot_write_elsewhere(builders: Path, tmp_path: Path) -> None:
-    """Whoever may write into the history may not write outside the bundle's folder by it."""
-    import io
-    import tarfile
-
+def archive_with(entry: tarfile.TarInfo) -> bytes:
+    """Return an archive that holds one entry."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("../../../escaped.py"), io.BytesIO())
-    with pytest.raises(SnapshotError):
-        codebase(builders).lay_out(Code("abc", ()), tmp_path / "deep/bundle", buffer.getvalue())
+        archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["../../../escaped.py", "{folder}/escaped.py", "0/../../../../escaped.py"])
+def test_an_archive_cannot_write_elsewhere(builders: Path, tmp_path: Path, name: str) -> None:
+    """Whoever may write into the history may not write outside the bundle's folder by it."""
+    archive = archive_with(tarfile.TarInfo(name.format(folder=tmp_path)))
+    with pytest.raises(SnapshotError, match=r"escaped\.py"):
+        codebase(builders).lay_out(Code("abc", ()), tmp_path / "deep/bundle", archive)
     assert not list(tmp_path.rglob("escaped.py"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_an_archive_holds_plain_files_only(tmp_path: Path, kind: bytes) -> None:
+    """A link, a device or a pipe in the code's archive is refused: only files are packed."""
+    entry = tarfile.TarInfo("0/strange")
+    entry.type, entry.linkname = kind, "/etc/passwd"
+    with pytest.raises(SnapshotError, match="0/strange"):
+        codebase().lay_out(Code("abc", ()), tmp_path, archive_with(entry))
+    assert list((tmp_path / "code").iterdir()) == []
+
+
+def test_modes_in_an_archive_count_for_nothing(tmp_path: Path) -> None:
+    """No file of the code can be executed, or belongs to somebody else, because an archive says so."""
+    entry = tarfile.TarInfo("0/job.py")
+    entry.mode = 0o6777
+    codebase().lay_out(Code("abc", ()), tmp_path, archive_with(entry))
+    assert stat.S_IMODE((tmp_path / "code/abc/0/job.py").stat().st_mode) & 0o6111 == 0
 
 
 def test_an_inner_bundle_without_versions(builders: Path, tmp_path: Path) -> None:
