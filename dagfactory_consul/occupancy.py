@@ -96,6 +96,13 @@ def stale(bundle: str) -> set[str]:
     return set(_first_column(select(DagModel.dag_id).where(DagModel.bundle_name == bundle, DagModel.is_stale)))
 
 
+def pools() -> set[str]:
+    """Return the names of all pools. Raises what SQLAlchemy does."""
+    from airflow.models.pool import Pool
+
+    return set(_first_column(select(Pool.pool)))
+
+
 def import_errors(bundle: str) -> dict[str, str]:
     """Return what Airflow shows as the import errors of a bundle's files, by file. Raises what SQLAlchemy does."""
     from airflow.models.errors import ParseImportError

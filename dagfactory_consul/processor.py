@@ -40,6 +40,7 @@ class Occupancy(Protocol):
     def versions_in_use(self, bundle: str) -> set[str]: ...
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
     def stale(self, bundle: str) -> set[str]: ...
+    def pools(self) -> set[str]: ...
     def import_errors(self, bundle: str) -> dict[str, str]: ...
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
 
@@ -97,7 +98,14 @@ class Processor:
         self.reporter = Reporter(name, settings.deployment_name, runtime_store(settings))
         self.agreement = Agreement(name, base, settings, self.reporter, clock)
         self.rollout = Rollout(
-            base, path, settings, codebase, self.agreement, unfinished=occupancy.unfinished, clock=clock
+            base,
+            path,
+            settings,
+            codebase,
+            self.agreement,
+            unfinished=occupancy.unfinished,
+            pools=occupancy.pools,
+            clock=clock,
         )
         self.layout = Layout(
             path, lambda files: occupancy.pointed_at(name, files), occupancy.parsed, clock, stale_after

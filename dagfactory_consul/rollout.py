@@ -32,6 +32,7 @@ class Inputs(NamedTuple):
     held: str | None
     code: str
     sequence: int
+    pools: frozenset[str] | None
 
 
 class Tried(NamedTuple):
@@ -54,6 +55,7 @@ class Rollout:
         codebase: the builders' code.
         agreement: what is in force.
         unfinished: says of DAG ids whether they have unfinished runs.
+        pools: returns the names of Airflow's pools.
         clock: seconds since the epoch.
     """
 
@@ -64,6 +66,8 @@ class Rollout:
     """The same while nothing is in force yet. Airflow calls a processor dead that is silent for 30 s."""
     DRAIN_INTERVAL: ClassVar[float] = 2.0
     """Seconds between two looks at the runs of DAGs that drain."""
+    POOLS_INTERVAL: ClassVar[float] = 10.0
+    """Seconds between two looks at Airflow's pools: a DAG that lacks one follows so soon when somebody makes it."""
     AGAIN: ClassVar[float] = 30.0
     """Seconds between two plans where a flag's rule asks for the time, or where the last one failed."""
 
@@ -76,6 +80,7 @@ class Rollout:
         agreement: Agreement,
         *,
         unfinished: Callable[[Collection[str]], Mapping[str, bool]],
+        pools: Callable[[], Collection[str]],
         clock: Callable[[], float],
     ) -> None:
         self.path = path
@@ -86,6 +91,8 @@ class Rollout:
         self.preflight = Preflight(settings, _folder_of_process(base / "preflight"))
         self._seen = base / "code.seen"
         self._unfinished = unfinished
+        self._ask_pools = pools
+        self._pools: tuple[float, frozenset[str] | None] = (float("-inf"), None)
         self._job: tuple[Job, Code, Inputs, bytes | None] | None = None
         self._done: Inputs | None = None
         self._held_code: tuple[Code, str] | None = None
@@ -199,7 +206,7 @@ class Rollout:
         self.codebase.lay_out(code, self.path, archive)
         sources, root = sources_at(code, self.path)
         before = self.agreement.edition.release if self.agreement.edition is not None else None
-        job = Job(snapshot, before, unfinished, self.clock(), sources, root, code.name or "")
+        job = Job(snapshot, before, unfinished, self.clock(), sources, root, code.name or "", inputs.pools)
         self._job = (job, code, inputs, archive if code != self.agreement.code else None)
         self._planned = now
         self.preflight.start(job)
@@ -233,7 +240,19 @@ class Rollout:
         held = snapshot.held["version"] if snapshot.held else None
         edition = self.agreement.edition
         sequence = edition.head.sequence if edition is not None else 0
-        return Inputs(snapshot.version, held, f"{code.name} {code.sources}", sequence)
+        return Inputs(snapshot.version, held, f"{code.name} {code.sources}", sequence, self._known_pools())
+
+    def _known_pools(self) -> frozenset[str] | None:
+        """Return the names of Airflow's pools as of the last look; None where they cannot be known."""
+        at, found = self._pools
+        if (now := time.monotonic()) - at >= self.POOLS_INTERVAL:
+            try:
+                found = frozenset(self._ask_pools())
+            except Exception as error:  # noqa: BLE001  # whatever the database says, the DAGs can be checked without
+                self.agreement.reporter.once(f"which pools there are cannot be known: {error}")
+                found = None
+            self._pools = (now, found)
+        return found
 
     def _look_at_drains(self) -> tuple[Mapping[str, bool], bool]:
         """Return what is known of the runs of DAGs that drain, and whether one of them is to go, or to come back."""

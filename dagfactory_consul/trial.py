@@ -66,6 +66,8 @@ class Job(NamedTuple):
     """Where this version of the builders' code lies."""
     code: str
     """The fingerprint of the code below `root`, "" if there is none."""
+    pools: frozenset[str] | None = None
+    """The names of Airflow's pools; None where they cannot be known."""
 
 
 class Known(NamedTuple):
@@ -258,7 +260,8 @@ class _Trial:
 
         spec = placed.spec
         with time_limit(self.settings.build_timeout, f"building {spec.dag_id}"):
-            verify(build_dag(registry[spec.builder], spec, draining=placed.state == DRAINING))
+            dag = build_dag(registry[spec.builder], spec, draining=placed.state == DRAINING)
+            verify(dag, pools=self.job.pools)
 
     def _modules(self) -> Modules:
         """Return the modules of Airflow that each builder's own module names, as far as they can be imported."""

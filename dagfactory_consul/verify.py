@@ -1,23 +1,28 @@
-"""Whether Airflow will take a DAG. One that it does not take would cost its whole file, and with it every tenant."""
+"""Whether Airflow will take a DAG. One that it does not take can cost its whole file, or end Airflow's processes."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
-from .errors import BuildError
+from .errors import BuildError, near_miss
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
 
-def verify(dag: DAG) -> None:
-    """Do what Airflow's processor will: validate the DAG, find cycles, apply the cluster's policies, serialise it.
+def verify(dag: DAG, *, pools: Collection[str] | None = None) -> None:
+    """Do what Airflow will: validate the DAG, find cycles, apply policies, serialise it, send, write and schedule it.
 
     The policies may change the DAG: give it one that is thrown away.
 
+    Args:
+        dag: built.
+        pools: the names of all of Airflow's pools; None where they are not known, then nothing is said of them.
+
     Raises:
-        BuildError: Airflow would not take it; the message is Airflow's.
+        BuildError: Airflow would not take it; the message is Airflow's, or names the value that it cannot hold.
     """
     from airflow.dag_processing.dagbag import DagBag
     from airflow.exceptions import AirflowClusterPolicySkipDag
@@ -27,8 +32,51 @@ def verify(dag: DAG) -> None:
     try:
         dag.validate()  # type: ignore[no-untyped-call]
         bag.bag_dag(dag)
-        DagSerialization.to_dict(dag)
+        data = DagSerialization.to_dict(dag)
     except AirflowClusterPolicySkipDag:
         return  # the cluster's policy leaves it out, without an error
     except Exception as error:  # Airflow's processor catches no less there
         raise BuildError(f"Airflow does not take this DAG: {type(error).__name__}: {error}") from error
+    _check(dag, data)
+    _check_pools(dag, pools)
+
+
+def _check(dag: DAG, data: dict[str, Any]) -> None:
+    """Check what Airflow does with a serialised DAG: a fault there ends a process, or is shown nowhere."""
+    from .columns import unfit
+    from .next_run import why_never
+
+    for reason in (unfit(dag), _cannot_be_sent(data), why_never(dag, data)):
+        if reason is not None:
+            raise BuildError(f"Airflow cannot run this DAG: {reason}")
+
+
+def _cannot_be_sent(data: dict[str, Any]) -> str | None:
+    """Say why a parse's result would be lost on its way to the processor, with every DAG of its file, or not written.
+
+    Parses send it by msgpack (`airflow.sdk.execution_time.comms`); Postgres' JSON takes any text without NUL.
+    """
+    import json
+
+    import msgspec
+
+    try:
+        msgspec.msgpack.encode(data)
+        if "\\u0000" in json.dumps(data):
+            return "a text in it holds the character NUL, which no database takes"
+    except OverflowError:
+        return "a number in it takes more than 64 bits"
+    except (RecursionError, TypeError, ValueError) as error:
+        return f"it cannot be written as a message: {error}"
+    return None
+
+
+def _check_pools(dag: DAG, pools: Collection[str] | None) -> None:
+    if pools is None:
+        return
+    for task in dag.tasks:
+        if (pool := getattr(task, "pool", None)) not in pools:
+            raise BuildError(
+                f"there is no pool {pool!r} (task {task.task_id}){near_miss(str(pool), pools)}: its tasks would never "
+                "start. Name another one, or have it made (`airflow pools set`)"
+            )

@@ -52,6 +52,7 @@ class Scripted:
         self.pointing: set[str] = set()
         self.shown: dict[str, str] = {}
         self.stales: set[str] = set()
+        self.made_pools = {"default_pool"}
 
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]:
         return {dag_id: dag_id in self.running for dag_id in dag_ids}
@@ -72,6 +73,9 @@ class Scripted:
     def stale(self, bundle: str) -> set[str]:
         return self.stales if bundle == BUNDLE else set()
 
+    def pools(self) -> set[str]:
+        return self.made_pools
+
     def import_errors(self, bundle: str) -> dict[str, str]:
         return self.shown if bundle == BUNDLE else {}
 
@@ -86,7 +90,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
-    unfinished = parsed = versions_in_use = pointed_at = stale = import_errors = forget_import_errors = _fail
+    unfinished = parsed = versions_in_use = pointed_at = stale = pools = import_errors = forget_import_errors = _fail
 
 
 class Faulty(Store):
@@ -309,6 +313,9 @@ class _OfMachine:
 
     def stale(self, bundle: str) -> set[str]:
         return self.machine.occupancy.stale(bundle)
+
+    def pools(self) -> set[str]:
+        return self.machine.occupancy.pools()
 
     def import_errors(self, bundle: str) -> dict[str, str]:
         return self.machine.occupancy.import_errors(bundle)

@@ -13,6 +13,7 @@ from dagfactory_consul.errors import NothingKnownError, SettingsError
 from dagfactory_consul.layout import Layout
 from dagfactory_consul.occupancy import Parsed
 from dagfactory_consul.processor import Processor
+from dagfactory_consul.rollout import Rollout
 from dagfactory_consul.stores.base import READY
 from tests.bundles import DatabaseDown, Machine, Site
 from tests.deployment import JOB, shown
@@ -97,6 +98,17 @@ def test_a_builder_that_fails_at_a_change_keeps_the_last_good_dag(site: Site, on
     assert sorted(one.bag().dags) == ["acme__job", "zenith__job"]
     assert "no such region" in one.errors()
     assert "10 v1" in str(shown(one.bag().dags["acme__job"]))
+
+
+def test_a_pool_is_made_later(site: Site, one: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DAG whose tasks name a pool that Airflow lacks stays as it was, and follows by itself when the pool is made."""
+    monkeypatch.setattr(Rollout, "POOLS_INTERVAL", 0.0)
+    site.tenant("acme", limit=20, airflow={"pool": "gold"})
+    assert "there is no pool 'gold' (task only)" in one.settle().errors()
+    assert shown(one.bag().dags["acme__job"]) == "10 v1"
+    one.runs.made_pools.add("gold")
+    assert one.settle().errors() == ""
+    assert limits(one)["acme__job"] == "20 v1"
 
 
 def test_problems_follow(site: Site, one: Machine) -> None:
