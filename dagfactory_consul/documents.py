@@ -15,19 +15,32 @@ MAX_DEPTH = 100
 """How deep objects and lists may stand in each other: far from where reading, writing or building would give up."""
 _MAX_EXPANDED = 4_194_304
 """How many characters YAML's aliases may blow a document up to: eight of the largest values that a store takes."""
+_LARGEST = 2**63
+"""Integers end here, and likewise below zero: Airflow's parse sends its result by msgpack, which holds no larger one,
+and then every DAG of the file is lost without an import error."""
+_UNQUOTED = "Expecting property name enclosed in double quotes"
+"""What json says of `{tier: gold}`, which is a mapping of YAML."""
 
 
-def decode(key: str, text: bytes) -> Any:
+def decode(key: str, text: bytes, *, largest: int | None = None) -> Any:
     """Decode JSON or YAML.
 
     YAML is read as its 1.2 core schema would have it: `no`, `12:30` and dates are strings, only `true` and `false` are
     booleans; a number with a leading zero stays a string. A key that stands twice, a number that JSON does not know
     (NaN) or no computer holds (1e999), a key that is no string and half a surrogate pair are errors, since a reader
-    could not tell what was meant.
+    could not tell what was meant. An integer of more than 64 bits and the character NUL are errors, since Airflow's
+    database and processes cannot take them.
+
+    Args:
+        key: of the document, for messages.
+        text: the value, as the store has it.
+        largest: how many bytes it may have, before and after its aliases are written out; None for no limit.
 
     Raises:
         DocumentError: the text is neither; the message says the line and column.
     """
+    if largest is not None and len(text) > largest:  # before it costs anything
+        raise too_large(key, len(text), largest)
     try:
         string = text.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -35,22 +48,49 @@ def decode(key: str, text: bytes) -> Any:
     if not string.strip():
         raise DocumentError("the value is empty: write {} for a document that says nothing", key=key)
     try:
-        value = json.loads(string, object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite)
+        value = json.loads(string, object_pairs_hook=_unique, **_NUMBERS)
     except _DuplicateKeyError as error:
-        raise DocumentError(f"the key {error.args[0]!r} stands twice", key=key) from error
+        raise DocumentError(f"the key {error.args[0]!a:.60} stands twice", key=key) from error
     except RecursionError as error:
         raise DocumentError(_TOO_DEEP, key=key) from error
     except ValueError as error:
-        # What begins like a number of JSON may go on as YAML: `NaN: 1`.
-        whole = isinstance(error, _NumberError) and error.number == string.strip()
-        if string.lstrip()[0] in "{[" or whole:
-            raise DocumentError(f"malformed JSON: {error}", key=key) from error
-        return _decode_yaml(key, string)
+        return _no_json(key, string, largest, error)
     if string.count("[") + string.count("{") > MAX_DEPTH and _is_too_deep(value):
         raise DocumentError(_TOO_DEEP, key=key)
-    if "\\u" in string and _has_half_a_pair(value):
-        raise DocumentError(r"\ud800 to \udfff are halves of a character, and one stands alone", key=key)
+    if "\\u" in string:
+        _check_escapes(key, value)
     return value
+
+
+def _no_json(key: str, string: str, largest: int | None, error: ValueError) -> Any:
+    """Decode as YAML what is no JSON; else raise DocumentError."""
+    # What begins like a number of JSON may go on as YAML: `NaN: 1`.
+    whole = isinstance(error, _NumberError) and error.number == string.strip()
+    unquoted = isinstance(error, json.JSONDecodeError) and error.msg == _UNQUOTED
+    if not whole and (string.lstrip()[0] not in "{[" or unquoted):
+        try:
+            return _decode_yaml(key, string, largest)
+        except DocumentError as second:
+            if not unquoted:
+                raise
+            raise DocumentError(f"malformed JSON: {error}; and as YAML: {second.reason}", key=key) from error
+    raise DocumentError(f"malformed JSON: {error}", key=key) from error
+
+
+def _check_escapes(key: str, value: Any) -> None:
+    """Refuse what a text of JSON can say by an escape, and no database or file takes."""
+    _refuse_nul(key, value)
+    if _has_half_a_pair(value):
+        raise DocumentError(r"\ud800 to \udfff are halves of a character, and one stands alone", key=key)
+
+
+def too_large(key: str, size: int, largest: int) -> DocumentError:
+    """Return the error of a document that has more bytes than it may have."""
+    return DocumentError(
+        f"it has {size:,} bytes, and may have {largest:,}: write less, or raise the setting "
+        "AIRFLOW__DAGFACTORY_CONSUL__MAX_DOCUMENT_BYTES",
+        key=key,
+    )
 
 
 _TOO_DEEP = f"nested too deeply: more than {MAX_DEPTH} objects and lists in each other"
@@ -62,15 +102,19 @@ class _DuplicateKeyError(Exception):
 
 class _NumberError(ValueError):
     def __init__(self, number: str) -> None:
-        super().__init__(f"{number} is not a number in JSON, or too large")
+        shown = number if len(number) <= 40 else f"{number[:37]}…"
+        super().__init__(f"{shown} is not a number in JSON, or too large")
         self.number = number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DuplicateKeyError(next(name for name in names if names.count(name) > 1))
+        left = set(result)
+        for name, _ in pairs:
+            if name not in left:
+                raise _DuplicateKeyError(name)
+            left.remove(name)
     return result
 
 
@@ -81,6 +125,39 @@ def _refuse_number(number: str) -> Any:
 def _finite(number: str) -> float:
     value = float(number)
     return value if math.isfinite(value) else _refuse_number(number)
+
+
+def _integer(number: str) -> int:
+    # A text of 20 characters is past the limit, and a long one would take int() more than linear time.
+    if len(number) > 20 or not -_LARGEST <= (value := int(number)) < _LARGEST:
+        raise _NumberError(number)
+    return value
+
+
+_NUMBERS: dict[str, Any] = {"parse_constant": _refuse_number, "parse_float": _finite, "parse_int": _integer}
+
+
+def _refuse_nul(key: str, value: Any) -> None:
+    """Raise DocumentError where a name or a string holds NUL: Postgres refuses it, and Airflow's DAG processor ends."""
+    if (where := _nul_in(value)) is not None:
+        raise DocumentError(f"{where or 'the text'} holds the character NUL (U+0000): leave it out", key=key)
+
+
+def _nul_in(value: Any) -> str | None:
+    """Return where the first NUL is. The path is put together on the way back: its parts may be long."""
+    if isinstance(value, str):
+        return "" if "\0" in value else None
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if "\0" in name:
+                return f"the name {name!a:.60}"
+            if (inner := _nul_in(each)) is not None:
+                return f"{name:.60}.{inner}".rstrip(".")
+    elif isinstance(value, list):
+        for position, each in enumerate(value):
+            if (inner := _nul_in(each)) is not None:
+                return f"[{position}].{inner}".rstrip(".")
+    return None
 
 
 def _is_too_deep(value: Any) -> bool:
@@ -103,11 +180,11 @@ def _has_half_a_pair(value: Any) -> bool:
     return False
 
 
-def _decode_yaml(key: str, string: str) -> Any:
+def _decode_yaml(key: str, string: str, largest: int | None) -> Any:
     import yaml
 
     try:
-        _check_growth(key, string)
+        _check_growth(key, string, _MAX_EXPANDED if largest is None else largest)
         value = yaml.load(string, Loader=_yaml_loader())  # noqa: S506  # a SafeLoader, made stricter
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
@@ -119,12 +196,16 @@ def _decode_yaml(key: str, string: str) -> Any:
         raise DocumentError(f"malformed YAML: a value is not of its type ({error})", key=key) from error
     try:
         # Aliases may contain themselves, 1e999 is a number to YAML, and half a surrogate pair is no text: all refused.
-        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+        written = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        value = json.loads(written, parse_int=_integer)
     except (TypeError, ValueError, RecursionError) as error:
         raise DocumentError(f"not expressible in JSON: {error}", key=key) from error
+    if b"\\u0000" in written:
+        _refuse_nul(key, value)
+    return value
 
 
-def _check_growth(key: str, string: str) -> None:
+def _check_growth(key: str, string: str, most: int) -> None:
     """Refuse what nests too deeply, or grows out of bounds where its aliases are written out.
 
     PyYAML would recurse for every level, in C without a limit, and JSON's writer copies what aliases share. The events
@@ -150,12 +231,19 @@ def _check_growth(key: str, string: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             size, levels = anchored.get(event.anchor, (0, 0))  # of what is not known the composer will complain
             total += size
-            if total > _MAX_EXPANDED:
+            if total > most:
                 raise DocumentError("its aliases make it too large: write out less by them", key=key)
         if len(opened) + levels > MAX_DEPTH:
             raise DocumentError(_TOO_DEEP, key=key)
         if opened and levels > opened[-1][2]:
             opened[-1] = (*opened[-1][:2], levels)
+
+
+def _yaml_integer(loader: Any, node: Any) -> Any:
+    """Make an integer of a text that may be one: by its tag `1:30:00…` is one, too, and adds up slowly."""
+    if len(str(node.value)) > 20:
+        raise ValueError("an integer has more than 64 bits")
+    return loader.construct_yaml_int(node)
 
 
 _PLAIN = {
@@ -202,6 +290,7 @@ def _yaml_loader() -> Any:
                     continue
                 raise yaml.constructor.ConstructorError(None, None, problem, name_node.start_mark)
 
+    Loader.add_constructor("tag:yaml.org,2002:int", _yaml_integer)
     replaced = {f"tag:yaml.org,2002:{name}" for name in (*_PLAIN, "timestamp", "value")}
     Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]

@@ -105,14 +105,23 @@ class ProblemsError(DagFactoryError):
     """The problems of the tenants, as Airflow's list of import errors shows them."""
 
 
+_COMPARED = 100
+"""How many characters of a name are compared, and ten times as many names: a document's writer chooses both."""
+
+
+def _short(names: list[str]) -> list[str]:
+    return [each for each in names[: _COMPARED * 10] if len(each) <= _COMPARED]
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the nearest of the known names, else `; known: …`, else nothing."""
     import difflib  # only an error pays for it
 
     names = sorted(known)
-    if close := difflib.get_close_matches(name, names, n=2, cutoff=0.6):
+    # Comparing two texts takes quadratic time in their lengths.
+    if close := difflib.get_close_matches(name[:_COMPARED], _short(names), n=2, cutoff=0.6):
         return ", did you mean " + " or ".join(repr(each) for each in close) + "?"
     if not names:
         return ""
-    shown = ", ".join(names[:8])
+    shown = ", ".join(each[:_COMPARED] for each in names[:8])
     return f"; known: {shown}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")

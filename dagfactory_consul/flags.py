@@ -15,6 +15,7 @@ from .errors import DocumentError, near_miss
 from .problems import Problem
 from .sensitive import explain_secret, find_secret
 from .snapshot import Document, Snapshot
+from .targeting import Targeting, TargetingError
 
 FOLDER = "flags"
 _FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata", "$schema")
@@ -35,9 +36,10 @@ class Flag:
         if where := find_secret(document.value):
             raise self._error(explain_secret(where))
         self.definition = self._definition(document.value)
-        self.targeting: dict[str, Any] | None = self.definition.get("targeting") or None
-        if self.targeting:
-            self._try_targeting()
+        self.targeting: Targeting | None = None
+        if rule := self.definition.get("targeting"):
+            self.targeting = self._of_rule(rule)
+            self._try_targeting(rule)
 
     def evaluate(self, default: Any, context: Mapping[str, Any], now: float) -> Decision:
         """Say what the flag's value is for a context.
@@ -67,7 +69,7 @@ class Flag:
         if not self.targeting:
             return fallback, "STATIC"
         try:
-            chosen = _apply(self.targeting, {**context, "$flagd": {"flagKey": self.name, "timestamp": int(now)}})
+            chosen = self.targeting.evaluate(self._data(context, now))
         except Exception as error:  # whatever a rule makes the evaluator raise is a fault of this flag
             raise self._error(f"its targeting cannot be evaluated: {error}") from error
         if chosen is None:
@@ -101,12 +103,33 @@ class Flag:
         definition: dict[str, Any] = value
         return definition
 
-    def _try_targeting(self) -> None:
+    def _of_rule(self, rule: dict[str, Any]) -> Targeting:
+        try:
+            return Targeting(rule)
+        except (TargetingError, RecursionError) as error:
+            raise self._error(f"its targeting cannot be evaluated: {error}") from error
+
+    def _try_targeting(self, rule: dict[str, Any]) -> None:
         # An unknown operator shows only when it is met; most of them are met with a context that has nothing to offer.
-        self._variant({"targetingKey": "tenant", "tenant": "tenant"}, now=0.0)
-        for variant in _fractions(self.targeting):
-            if variant not in self._names():
+        context = {"targetingKey": "tenant", "tenant": "tenant"}
+        self._variant(context, now=0.0)
+        self._try_arrays(context)
+        for variant in _fractions(rule):
+            if variant not in self.definition["variants"]:
                 raise self._error(f"`fractional` names no variant: {variant!r}{near_miss(variant, self._names())}")
+
+    def _try_arrays(self, context: Mapping[str, Any]) -> None:
+        """Try what may cost much in branches, too, that this context does not take."""
+        assert self.targeting is not None, "only a flag with a rule is tried"
+        try:
+            self.targeting.try_arrays(self._data(context, 0.0))
+        except TargetingError as error:
+            raise self._error(f"its targeting cannot be evaluated: {error}") from error
+        except Exception:  # noqa: BLE001, S110  # an operation that needs a tenant's attributes may fail without them
+            pass
+
+    def _data(self, context: Mapping[str, Any], now: float) -> dict[str, Any]:
+        return {**context, "$flagd": {"flagKey": self.name, "timestamp": int(now)}}
 
     def _names(self) -> list[str]:
         return list(self.definition["variants"])
@@ -166,14 +189,6 @@ def _good(document: Document | None) -> Flag | None:
         return Flag(document) if document is not None else None
     except DocumentError:
         return None
-
-
-def _apply(rule: dict[str, Any], data: dict[str, Any]) -> Any:
-    """Evaluate flagd's JsonLogic. Its own entry point reads the clock, and a plan must not."""
-    from json_logic import jsonLogic
-    from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
-
-    return jsonLogic(rule, data, OPERATORS)
 
 
 def _fractions(rule: Any) -> Iterator[str]:

@@ -247,7 +247,8 @@ class Rollout:
         at, found = self._pools
         if (now := time.monotonic()) - at >= self.POOLS_INTERVAL:
             try:
-                found = frozenset(self._ask_pools())
+                # Airflow makes one pool with its tables: without any it cannot be known which there will be.
+                found = frozenset(self._ask_pools()) or None
             except Exception as error:  # noqa: BLE001  # whatever the database says, the DAGs can be checked without
                 self.agreement.reporter.once(f"which pools there are cannot be known: {error}")
                 found = None

@@ -73,9 +73,15 @@ def snapshot_of(documents: Mapping[str, Any], *, index: int = 7) -> Snapshot:
 
 
 def json_values(words: str) -> st.SearchStrategy[Any]:
-    """Return any JSON, in which these words come up more often than chance would have it."""
-    texts = st.sampled_from(words.split()) | st.text(max_size=8)
-    plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+    """Return any JSON that a document may hold, in which these words come up more often than chance would have it."""
+    texts = st.sampled_from(words.split()) | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)
+    plain = (
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | texts
+    )
     return st.recursive(
         plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=5), max_leaves=12
     )

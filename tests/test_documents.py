@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dagfactory_consul import documents
 from dagfactory_consul.documents import MAX_DEPTH, decode
 from dagfactory_consul.errors import DocumentError
 from tests.making import json_values
@@ -228,3 +230,91 @@ def test_a_document_cannot_crash_the_process() -> None:
 def test_aliases_cannot_fill_the_memory(text: str) -> None:
     """A small text that aliases would blow up without bounds is refused before any of it is built."""
     assert "its aliases make it too large" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"a": {"b": ["x", "y\u0000z"]}}',
+        r'{"a": {"b": ["x", "\\\u0000"]}}',
+        'a: {b: [x, "y\\0z"]}',
+        'a: {b: [x, "\\x00"]}',
+        'a: {b: [x, "\\U00000000"]}',
+    ],
+)
+def test_nul_in_a_value_is_refused(text: str) -> None:
+    """Postgres stores no NUL, and the DAG processor ends with a DAG that has one: the message says where it is."""
+    assert refusal(text) == "a.b.[1] holds the character NUL (U+0000): leave it out"
+
+
+@pytest.mark.parametrize("text", [r'{"a": {"b\u0000": 1}}', 'a: {"b\\0": 1}'])
+def test_nul_in_a_name_is_refused(text: str) -> None:
+    """A name ends up in the same columns as a value."""
+    assert refusal(text) == "a.the name 'b\\x00' holds the character NUL (U+0000): leave it out"
+
+
+def test_the_text_of_an_escape_is_no_nul() -> None:
+    """A backslash before u0000 that is escaped itself is text like any other."""
+    assert decode("key", rb'{"a": "\\u0000"}') == decode("key", b"a: '\\u0000'") == {"a": r"\u0000"}
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("form", ['{{"a": {}}}', "a: {}", 'a: !!int "{}"'])
+def test_an_integer_of_64_bits_is_read(form: str, number: int) -> None:
+    """Integers are read as far as everything carries them that Airflow sends them by."""
+    assert decode("key", form.format(number).encode()) == {"a": number}
+
+
+@pytest.mark.parametrize("number", [str(2**63), str(-(2**63) - 1), "1" + "0" * 30, "9" * 5_000], ids=len)
+@pytest.mark.parametrize("form", ['{{"a": {}}}', "a: {}", 'a: !!int "{}"'])
+def test_a_longer_integer_is_refused(form: str, number: str) -> None:
+    """An integer beyond 64 bits would lose every DAG of its file without an import error."""
+    said = refusal(form.format(number))
+    assert re.search("not a number in JSON, or too large|more than 64 bits", said)
+    assert len(said) < 160
+
+
+@pytest.mark.parametrize("text", ["{attributes: {tier: gold}}", '{attributes: {"tier": gold}}'])
+def test_a_mapping_of_yaml_in_braces(text: str) -> None:
+    """YAML may be written in braces, too."""
+    assert decode("key", text.encode()) == {"attributes": {"tier": "gold"}}
+
+
+def test_braces_that_are_neither() -> None:
+    """Of a text in braces that neither reader takes both reasons are told."""
+    assert re.search("malformed JSON: .*; and as YAML: malformed YAML: ", refusal("{tier: [gold}"))
+
+
+def test_many_keys_are_searched_once() -> None:
+    """Finding the key that is there twice takes about as many steps as there are keys."""
+
+    class Name(str):
+        __slots__ = ()
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Name(f"k{number}") for number in range(5_000)]
+    with pytest.raises(documents._DuplicateKeyError):
+        documents._unique([(name, 1) for name in [*names, Name("k4999")]])
+    assert Name.compared < 50_000
+
+
+@pytest.mark.parametrize("text", [b'{"a": "' + b"x" * 94 + b'"}', b"a: " + b"[" * 200, b"\xff" * 200])
+def test_a_document_beyond_its_limit_is_not_looked_at(text: bytes) -> None:
+    """The size is told and the setting, whatever the text is: nothing of it is decoded."""
+    with pytest.raises(DocumentError, match=r"bytes, and may have 100: .*MAX_DOCUMENT_BYTES"):
+        decode("key", text, largest=100)
+    assert decode("key", b'{"a": "' + b"x" * 91 + b'"}', largest=100)
+
+
+def test_aliases_count_as_what_they_are_written_out_to() -> None:
+    """A document is as large as what its aliases make of it."""
+    text = b"a: &a " + b"x" * 30 + b"\nb: [*a, *a, *a]"
+    assert decode("key", text, largest=200)
+    with pytest.raises(DocumentError, match="aliases make it too large"):
+        decode("key", text, largest=100)

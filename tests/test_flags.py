@@ -249,3 +249,71 @@ def test_a_builder_asks_for_a_flag_that_it_does_not_declare() -> None:
     values = FlagValues({"message-parser": Decision("v1", None, "DEFAULT")})
     with pytest.raises(KeyError, match="does not declare the flag 'message-parse', did you mean 'message-parser'"):
         values["message-parse"]
+
+
+DIGITS = list(range(100))
+DEAR = {
+    "array operators in each other": (
+        {"map": [DIGITS, {"map": [DIGITS, {"map": [DIGITS, 1]}]}]},
+        "`map` stands in `map`: array operators do not nest",
+    ),
+    "a long list with a long rule": (
+        {"map": [list(range(2000)), {"if": [False, 1] * 500}]},
+        "it takes more than 100,000 operations",
+    ),
+    "a text that doubles": (
+        {"reduce": [list(range(40)), {"cat": [{"var": "accumulator"}, {"var": "accumulator"}]}, "ab"]},
+        "`cat` makes a text of more than 65,536 characters",
+    ),
+    "a list that doubles": (
+        {"reduce": [list(range(60)), {"merge": [{"var": "accumulator"}, {"var": "accumulator"}]}, [1]]},
+        "it takes more than 100,000 operations",
+    ),
+    "a list that shares itself": (
+        {"cat": [{"reduce": [list(range(60)), [{"var": "accumulator"}, {"var": "accumulator"}], [1]]}]},
+        "it takes more than 100,000 operations",
+    ),
+    "a number that squares itself": (
+        {"reduce": [list(range(60)), {"*": [{"var": "accumulator"}, {"var": "accumulator"}]}, 3]},
+        "a whole number of more than 64 bits",
+    ),
+    "a branch that few tenants take": (
+        {"if": [{"==": [{"var": "tenant"}, "acme"]}, {"map": [list(range(2000)), {"and": [1] * 500}]}, "off"]},
+        "it takes more than 100,000 operations",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEAR)
+def test_a_rule_that_costs_too_much_is_malformed(case: str) -> None:
+    """A rule over its budget keeps the flag's last good definition; the problem names the flag and the limit."""
+    targeting, expected = DEAR[case]
+    good = {"flags/sample": Document("flags/sample", value=True, index=3)}
+    flags = FlagSet([Document("flags/sample", rule(targeting), 9)], good)
+    assert flags.evaluate("sample", False, {}, 0.0) == Decision(True, "on", "STATIC", 3)
+    message = flags.problems["flags/sample"].message
+    assert expected in message
+    assert "its last good definition" in message
+
+
+def test_what_a_rule_costs_for_one_tenant_harms_that_one() -> None:
+    """A tenant's own long list makes a rule too dear for that tenant alone."""
+    flags = FlagSet([Document("flags/sample", rule({"if": [{"some": [{"var": "names"}, {"and": [1] * 50}]}, "on"]}))])
+    assert flags.evaluate("sample", False, {"names": [1]}, 0.0).value is True
+    doomed = FlagSet([Document("flags/sample", rule({"if": [{"all": [{"var": "names"}, {"and": [1] * 50}]}, "on"]}))])
+    assert doomed.evaluate("sample", False, {"names": [1] * 5000}, 0.0).reason == "ERROR"
+    assert doomed.evaluate("sample", False, {"names": [1]}, 0.0).value is True
+
+
+def test_a_flag_with_thousands_of_shares() -> None:
+    """A large, plain rule is within the budget, and its variants are looked up without going through all of them."""
+    variants = {f"v{number}": number for number in range(8000)}
+    shares = {"fractional": [[name, 1] for name in variants]}
+    sample = flag(rule(shares, variants=variants, defaultVariant="v0"))
+    assert decide(sample, default=0).reason == "TARGETING_MATCH"
+
+
+def test_each_evaluation_has_the_whole_budget() -> None:
+    """What one tenant's evaluation has used up is not charged to the next one."""
+    sample = flag(rule({"if": [{"in": [{"var": "tenant"}, TENANTS]}, "on", "off"]}))
+    assert {decide(sample, tenant).value for tenant in TENANTS} == {True}
