@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
 from .errors import BuilderError, BuildError
-from .problems import Problem
+from .problems import Problem, at_most
 from .registry import Registry
 from .release import DRAINING, Placement, Release
 from .time_limit import TimeLimitExceededError, time_limit
@@ -32,13 +32,16 @@ class Assembly:
     """How long one parse goes on verifying, at most: Airflow gives the whole file 30 s unless it is told otherwise.
     After that one DAG of each builder is verified, and the others are at the next refreshes."""
 
+    TENANTS: ClassVar[int] = 3
+    """For so many tenants a builder has to hang before it, and no tenant's configuration, is to blame."""
     HANG_SECONDS: ClassVar[float] = 10.0
     """How long one parse waits for what hangs, at most; then no other DAG of a builder that has hung is tried."""
 
     def __init__(self, registry: Registry, *, build_timeout: float) -> None:
         self.registry = registry
         self.build_timeout = build_timeout
-        self._hung: dict[str, str] = {}
+        self._hung: dict[tuple[str, str | None], str] = {}
+        """What was said of builders that hung, by builder and tenant."""
         self._waited = 0.0
         self._verified: set[str] = set()
         self._deadline = time.monotonic() + self.CHECK_SECONDS
@@ -100,7 +103,7 @@ class Assembly:
                 problems.append(_problem(placed, error, shown=shown))
             if kept is not None:
                 placements[dag_id] = kept
-        return release._replace(dags=placements, problems=tuple(problems))
+        return release._replace(dags=placements, problems=tuple(at_most(problems)))
 
     def _first_good(
         self, placed: Placement, old: Placement | None, make: Callable[[Placement], Placement]
@@ -139,6 +142,10 @@ class Assembly:
             return dag, placed
         builder = placed.spec.builder
         if builder in self._verified and time.monotonic() > self._deadline:
+            from .columns import unfit
+
+            if reason := unfit(dag):  # cheap, and what it finds would end Airflow's processes
+                raise BuildError(f"Airflow cannot run this DAG: {reason}")
             return dag, placed
         from .verify import verify
 
@@ -148,17 +155,30 @@ class Assembly:
 
     def _build_in_time(self, placed: Placement, fingerprint: str) -> DAG:
         name = placed.spec.builder
-        # What was seen to build with this code is tried all the same, as long as there is time for it: it may be one
-        # tenant's configuration that hangs.
-        if name in self._hung and (placed.checked != fingerprint or self._waited >= self.HANG_SECONDS):
-            raise BuildError(f"{name} is not tried again at this parse: {self._hung[name]}")
+        if reason := self._why_not_tried(placed, fingerprint):
+            raise BuildError(f"{name} is not tried again at this parse: {reason}")
         try:
             with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
                 return build_dag(self.registry[name], placed.spec, draining=placed.state == DRAINING)
         except TimeLimitExceededError as error:
-            self._hung[name] = str(error)
+            self._hung[name, placed.spec.tenant] = str(error)
             self._waited += self.build_timeout
             raise BuildError(str(error)) from error
+
+    def _why_not_tried(self, placed: Placement, fingerprint: str) -> str | None:
+        """Say why a builder is not tried once more; None where it is.
+
+        One tenant's configuration may be all that hangs. So others' DAGs that were seen to build with this code are
+        tried, unless the builder hung for several tenants; and those that were not as long as there is time for it.
+        """
+        builder, tenant = placed.spec.builder, placed.spec.tenant
+        own = self._hung.get((builder, tenant))
+        is_known, is_late = placed.checked == fingerprint, self._waited >= self.HANG_SECONDS
+        if own is not None:
+            return own if is_late or not is_known else None
+        others = [said for (name, _), said in self._hung.items() if name == builder]
+        enough = self.TENANTS if is_known else 1
+        return others[0] if is_late and len(others) >= enough else None
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ def log_change(log: logging.Logger, before: Release | None, after: Release) -> N
     drained = _draining(before) if before is not None else []
     if begun := [dag_id for dag_id in _draining(after) if dag_id not in drained]:
         log.info("%d DAGs are switched off, and drain: %s", len(begun), _some(begun))
-    known = before.problems if before is not None else ()
+    known = set(before.problems) if before is not None else set()
     for problem in after.problems:
         if problem not in known:  # once, not with each change
             log.warning("%s", problem)

@@ -87,13 +87,16 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
     registry = load_builders(settings)
     reading = _open(settings).read()
     in_force, known = _in_force(settings)
-    snapshot = client_of(settings).guard.check(known, from_reading(reading, now=time.time()))
+    snapshot = client_of(settings).guard.check(
+        known, from_reading(reading, now=time.time(), largest=settings.max_document_bytes)
+    )
     new = make_plan(
         snapshot,
         registry,
         settings.environment,
         last_good=in_force.shared if in_force else None,
         now=time.time(),
+        max_dags=settings.max_dags,
     )
     before = {
         dag_id: placed.spec

@@ -40,6 +40,7 @@ class ConfigClient(StoreUser):
         fallback: asked only when `store` fails and nothing good is on disk.
         timeout: seconds to wait for another process's very first read.
         max_backoff: seconds between two attempts at a store that fails, at most.
+        largest: bytes that one document may have (see `snapshot.from_reading`).
         task_start: this process starts a task: where parses refresh the snapshot it does not, and only reads files.
         clock: seconds since the epoch.
     """
@@ -53,6 +54,7 @@ class ConfigClient(StoreUser):
         guard: Guard | None = None,
         fallback: Callable[[], Store] | None = None,
         timeout: float = 2.0,
+        largest: int = snapshot.MAX_DOCUMENT_BYTES,
         task_start: bool = False,
         max_backoff: float = MAX_BACKOFF,
         clock: Callable[[], float] = time.time,
@@ -63,6 +65,7 @@ class ConfigClient(StoreUser):
         self.guard = guard or Guard()
         self.fallback = fallback
         self.timeout = timeout
+        self.largest = largest
         self.task_start = task_start
         self.max_backoff = max_backoff
         self.clock = clock
@@ -212,7 +215,7 @@ class ConfigClient(StoreUser):
         comparable = kept is not None and self._has_marked(kept.mark, kept.source) and kept.decoded_by == __version__
         if kept is not None and comparable and not released and self.store.probe() == kept.mark:
             return kept
-        new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept)
+        new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept, largest=self.largest)
         if not new and kept is None:
             raise NothingKnownError(
                 f"{self.store.url} holds nothing, and nothing was ever read from it: no tenants are known. Write them "
@@ -269,7 +272,7 @@ class ConfigClient(StoreUser):
             raise NothingKnownError(f"nothing is known of the configuration: {error}") from error
         store = self.fallback()
         try:
-            found = snapshot.from_reading(store.read(), now=self.clock())
+            found = snapshot.from_reading(store.read(), now=self.clock(), largest=self.largest)
         except StoreError as second:
             raise NothingKnownError(f"nothing is known of the configuration: {error}; {second}") from second
         finally:

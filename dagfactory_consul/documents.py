@@ -15,6 +15,8 @@ MAX_DEPTH = 100
 """How deep objects and lists may stand in each other: far from where reading, writing or building would give up."""
 _MAX_EXPANDED = 4_194_304
 """How many characters YAML's aliases may blow a document up to: eight of the largest values that a store takes."""
+LIMIT = "AIRFLOW__DAGFACTORY_CONSUL__MAX_DOCUMENT_BYTES"
+"""The setting that says how many bytes a document may have."""
 _LARGEST = 2**63
 """Integers end here, and likewise below zero: Airflow's parse sends its result by msgpack, which holds no larger one,
 and then every DAG of the file is lost without an import error."""
@@ -87,8 +89,7 @@ def _check_escapes(key: str, value: Any) -> None:
 def too_large(key: str, size: int, largest: int) -> DocumentError:
     """Return the error of a document that has more bytes than it may have."""
     return DocumentError(
-        f"it has {size:,} bytes, and may have {largest:,}: write less, or raise the setting "
-        "AIRFLOW__DAGFACTORY_CONSUL__MAX_DOCUMENT_BYTES",
+        f"it has {size:,} bytes, and may have {largest:,}: write less, or raise the setting {LIMIT}",
         key=key,
     )
 

@@ -10,9 +10,13 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from .errors import near_miss
+from .problems import MAX_PROBLEMS, printable
 
 ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 """Tenants, flags, projects and DAG names: they become file names and DAG ids, so ASCII and short."""
+
+MAX_NUMBER = 2**31 - 1
+"""Airflow's columns hold numbers of 32 bits. One that is larger would end its scheduler, or its DAG processor."""
 
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
 
@@ -37,27 +41,37 @@ class Model(BaseModel):
 class AirflowSettings(Model):
     """What applies to a whole DAG and all of its tasks. A field that is not set leaves Airflow's own default."""
 
-    owner: str | None = Field(None, min_length=1, description="Shown in Airflow's UI")
-    pool: str | None = Field(None, min_length=1, description="The pool whose slots the tasks take")
-    queue: str | None = Field(None, min_length=1, description="The executor's queue for the tasks")
+    owner: str | None = Field(None, min_length=1, max_length=500, description="Shown in Airflow's UI")
+    pool: str | None = Field(None, min_length=1, max_length=256, description="The pool whose slots the tasks take")
+    queue: str | None = Field(None, min_length=1, max_length=256, description="The executor's queue for the tasks")
     tags: tuple[Tag, ...] = Field((), description="Shown in Airflow's UI, besides the tenant and the builder")
-    priority: int | None = Field(None, strict=True, description="priority_weight of the tasks")
-    concurrency: int | None = Field(None, ge=1, strict=True, description="Tasks of the DAG that run at once, at most")
-    retries: int | None = Field(None, ge=0, strict=True, description="Retries of a task")
-    retry_delay: float | None = Field(None, ge=0, description="Seconds between retries")
+    priority: int | None = Field(
+        None, ge=-MAX_NUMBER, le=MAX_NUMBER, strict=True, description="priority_weight of the tasks"
+    )
+    concurrency: int | None = Field(
+        None, ge=1, le=MAX_NUMBER, strict=True, description="Tasks of the DAG that run at once, at most"
+    )
+    retries: int | None = Field(None, ge=0, le=MAX_NUMBER, strict=True, description="Retries of a task")
+    retry_delay: float | None = Field(
+        None, ge=0, le=31_536_000, allow_inf_nan=False, description="Seconds between retries, up to a year"
+    )
 
 
 class DagConfig(Model):
     """What every DAG's configuration has in common: the base of each builder's own model."""
 
-    schedule: str | None = Field(None, description="A cron expression or preset (@hourly); null: only by hand")
+    schedule: str | None = Field(
+        None, max_length=250, description="A cron expression or preset (@hourly); null: only by hand"
+    )
     start_date: Moment = Field(
         datetime(2024, 1, 1, tzinfo=UTC), description="No run is before it; UTC unless it says so"
     )
     end_date: Moment | None = Field(None, description="No run is after it")
     catchup: bool = Field(default=False, strict=True, description="Run for the time between start_date and now as well")
-    max_active_runs: int | None = Field(None, ge=1, strict=True, description="Runs of the DAG at once, at most")
-    description: str | None = Field(None, description="Shown in Airflow's UI")
+    max_active_runs: int | None = Field(
+        None, ge=1, le=MAX_NUMBER, strict=True, description="Runs of the DAG at once, at most"
+    )
+    description: str | None = Field(None, max_length=5_000, description="Shown in Airflow's UI")
     tags: tuple[Tag, ...] = Field((), description="Shown in Airflow's UI, besides the tenant's")
     airflow: AirflowSettings = Field(default_factory=AirflowSettings, description="Over the tenant's own `airflow`")
 
@@ -83,10 +97,9 @@ def explain(error: ValidationError, model: type[BaseModel], path: str = "", *, p
     Of a `partial` document, which another one will complete, only what that cannot mend.
     """
     found = []
-    for each in error.errors(include_url=False):
-        if partial and each["type"] in _FOR_THE_WHOLE:
-            continue
-        place = [part if part.isprintable() else ascii(part) for part in map(str, each["loc"])]
+    told = [each for each in error.errors(include_url=False) if not (partial and each["type"] in _FOR_THE_WHOLE)]
+    for each in told[:MAX_PROBLEMS]:
+        place = [printable(str(part), 100) for part in each["loc"]]
         where = ".".join(filter(None, [path, *place])) or "the document"
         if each["type"] == "extra_forbidden":
             known = _fields_at(model, each["loc"][:-1])
@@ -94,10 +107,18 @@ def explain(error: ValidationError, model: type[BaseModel], path: str = "", *, p
         elif each["type"] == "missing":
             found.append(f"{where}: is required")
         else:
-            value = repr(each["input"])
-            shown = value if len(value) <= 60 else f"{value[:57]}…"
-            found.append(f"{where}: {each['msg'][:1].lower()}{each['msg'][1:]}, not {shown}")
-    return "; ".join(found)
+            found.append(f"{where}: {each['msg'][:1].lower()}{each['msg'][1:]}, not {shown(each['input'])}")
+    more = f"; and {len(told) - MAX_PROBLEMS:,} more" if len(told) > MAX_PROBLEMS else ""
+    return "; ".join(found) + more
+
+
+def shown(value: object) -> str:
+    """Return a value as far as everybody may see it who sees Airflow's import errors: no text that a tenant wrote."""
+    if isinstance(value, str):
+        return f"a text of {len(value):,} letters" if value else "an empty text"
+    if isinstance(value, dict | list | tuple):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,}"
+    return str(value)[:40]
 
 
 def _fields_at(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:

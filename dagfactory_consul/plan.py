@@ -16,8 +16,8 @@ from .builders import Definition
 from .errors import near_miss
 from .flags import FlagSet, flags_of
 from .guard import DEFAULTS
-from .models import describe_bad_id, explain, is_id
-from .problems import Problem
+from .models import describe_bad_id, explain, is_id, shown
+from .problems import Problem, at_most
 from .registry import Registry
 from .sensitive import explain_secret, find_secret
 from .snapshot import Document, Snapshot
@@ -25,6 +25,8 @@ from .spec import DagSpec
 from .stores.base import READY
 from .tenants import Defaults, Tenant, merge
 
+MAX_DAGS = 100
+"""DAGs that one tenant may have unless the setting says otherwise: each takes Airflow's time, which all share."""
 _FOLDERS = ("tenants", "flags", "projects")
 
 
@@ -81,6 +83,7 @@ def plan(
     *,
     last_good: Mapping[str, Document] | None = None,
     now: float = 0.0,
+    max_dags: int = MAX_DAGS,
 ) -> Plan:
     """Work out the specs of all tenants' DAGs.
 
@@ -90,8 +93,9 @@ def plan(
         environment: whose layer of the defaults applies.
         last_good: the shared documents that were in force before, by key; a malformed one falls back on them.
         now: seconds since the epoch, for flags whose rules ask for the time; it decides nothing else.
+        max_dags: that one tenant may have; more are a problem of that tenant.
     """
-    return _Planner(snapshot, registry, environment, last_good or {}, now).plan()
+    return _Planner(snapshot, registry, environment, last_good or {}, now, max_dags).plan()
 
 
 def plan_one(
@@ -121,7 +125,9 @@ class _Planner:
         environment: str,
         last_good: Mapping[str, Document],
         now: float,
+        max_dags: int = MAX_DAGS,
     ) -> None:
+        self.max_dags = max_dags
         self.snapshot = snapshot
         self.registry = registry
         self.environment = environment
@@ -141,7 +147,7 @@ class _Planner:
         self._check_defaults()
         for document in self.snapshot.under("tenants"):
             self.tenant(document)
-        problems = sorted({*self.problems, *self.flags.problems.values()}, key=str)
+        problems = sorted(at_most({*self.problems, *self.flags.problems.values()}), key=str)
         ordered = {dag_id: self.specs[dag_id] for dag_id in sorted(self.specs)}
         return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self._lets_run)
 
@@ -201,6 +207,9 @@ class _Planner:
         content: dict[str, Any] = document.value
         if self.gates and content.get("enabled", self.under.get("enabled", True)) is False:
             return
+        if (count := _entries(content)) > self.max_dags:
+            self._note(document.key, _too_many(count, self.max_dags), tenant)
+            return
         attributes = merge(self.under.get("attributes") or {}, content.get("attributes") or {})
         own = {"airflow": content["airflow"]} if "airflow" in content else {}
         context = {**attributes, "targetingKey": tenant, "tenant": tenant, "environment": self.environment}
@@ -238,7 +247,7 @@ class _Planner:
         dag_id = f"{tenant}__{name}"
         enabled = content.pop("enabled", True)
         if not isinstance(enabled, bool):
-            self._note(document.key, f"{path}.enabled: is true or false, not {enabled!r:.60}", tenant, dag_id)
+            self._note(document.key, f"{path}.enabled: is true or false, not {shown(enabled)}", tenant, dag_id)
             return
         if self.gates and not (enabled and self._is_on(definition, context)):
             return
@@ -279,6 +288,18 @@ class _Planner:
 
     def _note(self, key: str, message: str, tenant: str | None = None, dag_id: str | None = None) -> None:
         self.problems.append(Problem(key, message, tenant, dag_id))
+
+
+def _entries(content: Mapping[str, Any]) -> int:
+    """Return how many DAGs a tenant's document describes, whether they are on or not."""
+    return sum(len(each) if isinstance(each, list) else 1 for each in (content.get("dags") or {}).values())
+
+
+def _too_many(count: int, most: int) -> str:
+    return (
+        f"dags: it describes {count:,} DAGs, and a tenant may have {most:,}: remove some, or raise the setting "
+        "AIRFLOW__DAGFACTORY_CONSUL__MAX_DAGS"
+    )
 
 
 def _invalid(document: Document, model: type[BaseModel]) -> str | None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+MAX_LETTERS = 500
+"""Letters of one problem, at most: whoever wrote a document decides how long what is wrong with it could be told."""
+
+MAX_PROBLEMS = 20
+"""Problems that are told of one document: nobody reads more, and each has to be shown, compared and kept."""
 
 
 class Problem(NamedTuple):
@@ -19,4 +27,25 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         where = self.key + (f" (DAG {self.dag_id})" if self.dag_id else "")
-        return f"{where}: {self.message}"
+        return printable(f"{where}: {self.message}")
+
+
+def printable(text: str, most: int = MAX_LETTERS) -> str:
+    """Return a text on one line that a terminal, a log and a page show as it is: short, and without control characters.
+
+    Keys, names and servers' answers come from anybody: an escape in them could hide lines or move a cursor.
+    """
+    shown = text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def at_most(problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Yield the problems, of each document no more than `MAX_PROBLEMS`; the rest keep all that the tenant has."""
+    by_key: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_key[problem.key].append(problem)
+    for key, found in by_key.items():
+        ordered = sorted(found, key=str) if len(found) > MAX_PROBLEMS else found
+        yield from ordered[:MAX_PROBLEMS]
+        if rest := len(ordered[MAX_PROBLEMS:]):
+            yield Problem(key, f"and {rest:,} more", next((each.tenant for each in found if each.tenant), None))

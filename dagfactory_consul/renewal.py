@@ -86,7 +86,14 @@ class Renewal:
         draining = [dag_id for dag_id, placed in placements if placed.state == releases.DRAINING]
         return settle(
             before,
-            plan(snapshot, self.registry, self.settings.environment, last_good=last_good, now=now),
+            plan(
+                snapshot,
+                self.registry,
+                self.settings.environment,
+                last_good=last_good,
+                now=now,
+                max_dags=self.settings.max_dags,
+            ),
             now=now,
             drain_time=self.settings.drain_time,
             unfinished=UnfinishedRuns(draining),

@@ -33,6 +33,7 @@ def replan(
     *,
     fingerprint: str,
     now: float,
+    max_dags: int,
     last_good: Release | None = None,
     watched: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
 ) -> Plan:
@@ -45,13 +46,14 @@ def replan(
         in_force: what may be carried over; None if it is not known what it was planned from.
         fingerprint: of the builders' code.
         now: seconds since the epoch.
+        max_dags: that one tenant may have.
         last_good: the release whose shared documents are fallen back on.
         watched: is handed what is planned from in the end.
     """
 
     def planned(some: Snapshot) -> Plan:
         shared = last_good.shared if last_good is not None else None
-        return plan(watched(some), registry, environment, last_good=shared, now=now)
+        return plan(watched(some), registry, environment, last_good=shared, now=now, max_dags=max_dags)
 
     carried = _unchanged(snapshot, in_force, fingerprint) if in_force is not None else set()
     if in_force is None or not carried:

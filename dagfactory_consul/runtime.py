@@ -39,6 +39,7 @@ def client_of(settings: Settings, **options: Any) -> ConfigClient:
         guard=Guard(settings.guard_share, settings.guard_minimum),
         fallback=opener(settings.fallback) if settings.fallback else None,
         timeout=settings.timeout,
+        largest=settings.max_document_bytes,
         task_start=bool(os.environ.get(PARSING_DAG_ID)),
         **options,
     )

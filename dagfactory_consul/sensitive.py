@@ -16,12 +16,13 @@ _NAME = re.compile(
 _VALUE = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"  # PEM, RFC 7468
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS access key id
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # JSON web token, RFC 7519
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."  # JSON web token, RFC 7519
     r"|\bgh[pousr]_[A-Za-z0-9]{36}\b"  # GitHub
     r"|\bglpat-[A-Za-z0-9_-]{20}\b"  # GitLab
     r"|\bhvs\.[A-Za-z0-9_-]{24,}"  # Vault
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
-    r"|[a-z][a-z0-9+.-]*://[^\s/:@]*:[^\s/:@]+@"  # a URL with a password in it, RFC 3986
+    # A scheme has 30 letters at most: without an end each letter of a long word would begin another search.
+    r"|(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,29}://[^\s/:@]{0,255}:[^\s/@]{1,255}@"  # a URL with a password, RFC 3986
 )
 _REFERENCE = re.compile(r"\{\{.*\}\}", re.DOTALL)
 """A template that Airflow renders when the task runs, such as {{ conn.billing.password }}, holds no secret itself."""

@@ -29,6 +29,8 @@ _NOT_NEGATIVE = (
     "history_count",
     "history_age",
     "own_files",
+    "max_document_bytes",
+    "max_dags",
 )
 _PREFIX = f"AIRFLOW__{SECTION.upper()}__"
 
@@ -78,6 +80,14 @@ class Settings:
     drain_time: float = _setting(86_400.0, "Seconds that a DAG which is switched off may stay for its unfinished runs.")
     guard_share: float = _setting(0.2, "The share of the DAGs that may vanish at once because their keys are missing.")
     guard_minimum: int = _setting(2, "How many DAGs may vanish at once in any case, whatever the share says.")
+    max_document_bytes: int = _setting(
+        65_536,
+        "Bytes that one document may have (of the list `tenants`: each tenant in it). A larger one is a problem of its "
+        "own, and the last good one stays.",
+    )
+    max_dags: int = _setting(
+        100, "How many DAGs one tenant may have. More are a problem of that tenant, whose last good DAGs stay."
+    )
     deployment: str = _setting(
         "",
         "What the processors of one Airflow call themselves: they agree with one another under this name, beside the "

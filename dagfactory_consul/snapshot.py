@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import __version__, keyed_file
-from .documents import decode
+from .documents import LIMIT, decode, too_large
 from .errors import DocumentError
 from .sensitive import explain_secret, find_secret
 from .stores.base import READY, Reading
@@ -98,10 +98,23 @@ class Snapshot(Mapping[str, Document]):
         return max(0.0, now - self.read_at)
 
 
-def from_reading(reading: Reading, *, now: float, previous: Snapshot | None = None) -> Snapshot:
+MAX_DOCUMENT_BYTES = 65_536
+"""Bytes that one document may have unless the setting says otherwise: far more than a person writes."""
+
+
+def from_reading(
+    reading: Reading, *, now: float, previous: Snapshot | None = None, largest: int = MAX_DOCUMENT_BYTES
+) -> Snapshot:
     """Take over what a store has answered. Never fails: what cannot be decoded is marked as malformed.
 
     What has not changed since `previous` is not decoded again.
+
+    Args:
+        reading: the store's answer.
+        now: seconds since the epoch.
+        previous: the snapshot before.
+        largest: bytes that one document may have; the list `tenants` as many as the store takes, each tenant in it so
+            many.
     """
     known = previous.lines if previous is not None and previous.decoded_by == __version__ else {}
     lines: dict[str, str] = {}
@@ -109,11 +122,11 @@ def from_reading(reading: Reading, *, now: float, previous: Snapshot | None = No
         # A ModifyIndex alone tells nothing: in a Consul that was set up anew another change may bear it.
         start = f"[{index},{zlib.crc32(text)},"
         line = known.get(key)
-        if line is None or not line.startswith(start):
-            line = start + _decoded(key, text, line)
+        if line is None or not line.startswith(start) or LIMIT in line:  # the limit may be another one by now
+            line = start + _decoded(key, text, line, None if key == LIST else largest)
         lines[key] = line
     if LIST in lines:
-        _expand_list(lines)
+        _expand_list(lines, largest)
     return of_lines(lines, source=reading.source, mark=reading.mark, read_at=now)
 
 
@@ -162,7 +175,7 @@ def load_one(path: Path, key: str) -> Document | None:
     return None if fields is None else Document.of_fields(key, fields)
 
 
-def _decoded(key: str, text: bytes, before: str | None) -> str:
+def _decoded(key: str, text: bytes, before: str | None, largest: int | None) -> str:
     """Return the rest of a document's line, after its index and checksum: its value, or null and why.
 
     A project's document that cannot be used keeps its last good value: there is nobody else who could keep it. Those of
@@ -171,7 +184,7 @@ def _decoded(key: str, text: bytes, before: str | None) -> str:
     if key == READY:
         return "true]"
     try:
-        value = decode(key, text)
+        value = decode(key, text, largest=largest)
         if key.startswith(PROJECTS):
             _check_project(key, value)
         return f"{keyed_file.dumps(value)}]"
@@ -187,7 +200,7 @@ def _check_project(key: str, value: Any) -> None:
         raise DocumentError(explain_secret(where), key=key)
 
 
-def _expand_list(lines: dict[str, str]) -> None:
+def _expand_list(lines: dict[str, str], largest: int) -> None:
     """Turn one `tenants` document that holds a list (or a mapping) of tenants into a document for each."""
     listed = Document.of_fields(LIST, json.loads(lines[LIST]))
     if listed.malformed:
@@ -209,7 +222,9 @@ def _expand_list(lines: dict[str, str]) -> None:
             lines[key] = _listed(listed.index, None, "a tenant in the list `tenants` needs an `id`")
         else:
             rest = {field: content for field, content in each.items() if field not in ("id", "name")}
-            lines[key] = _listed(listed.index, rest)
+            size = len(keyed_file.dumps(rest).encode("utf-8", "surrogatepass"))
+            too_much = too_large(key, size, largest).reason if size > largest else None
+            lines[key] = _listed(listed.index, None if too_much else rest, too_much)
 
 
 def _listed(index: int, value: Any, malformed: str | None = None, origin: str | None = LIST) -> str:

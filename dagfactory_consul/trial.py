@@ -44,7 +44,8 @@ STAGE_SECONDS = 60.0
 """How long one stage of our own may take: the plan of 10,000 tenants takes two seconds."""
 
 CRASHES = 3
-"""After so many DAGs of one builder that crashed or hung, its others are not tried with this code."""
+"""After so many tenants for whom a builder crashed or hung its other DAGs are not tried with this code; after so many
+DAGs of one tenant that tenant's others."""
 
 SCOUTED = 40
 """So many DAGs to verify are worth a process for each core."""
@@ -105,7 +106,8 @@ class _Trial:
         self.process = os.getpid()
         self.fingerprint = ""
         self.before: Mapping[str, Placement] = job.before.dags if job.before is not None else {}
-        self.crashed: dict[str, list[str]] = defaultdict(list)
+        self.crashed: dict[str, list[tuple[str | None, str]]] = defaultdict(list)
+        """By builder, the tenants and DAGs for which it crashed or hung."""
 
     def run(self) -> None:
         self._stage("importing the builders")
@@ -162,6 +164,7 @@ class _Trial:
             in_force,
             fingerprint=self.fingerprint,
             now=job.now,
+            max_dags=self.settings.max_dags,
             last_good=job.before,
             watched=lambda some: _watched(some, self._tenant),
         )
@@ -192,7 +195,8 @@ class _Trial:
                 builder, dag_id, version = thing[2:5]
                 candidates = (wanted.dags.get(dag_id), self.before.get(dag_id))
                 if any(placed is not None and placed.spec.hash == version for placed in candidates):
-                    self.crashed[builder].append(dag_id)
+                    tenant = next(placed.spec.tenant for placed in candidates if placed is not None)
+                    self.crashed[builder].append((tenant, dag_id))
 
     def _send_scouts(self, wanted: Release) -> None:
         """Where there is much to verify use all cores. What fails here is tried again, one by one."""
@@ -242,14 +246,14 @@ class _Trial:
             return placed if placed.checked == self.fingerprint else placed._replace(checked=self.fingerprint)
         thing = self._thing(placed)
         crashed = self.crashed[spec.builder]
-        if len(crashed) >= CRASHES and thing not in self.known.culprits:
-            raise BuildError(f"not tried: {spec.builder} crashed or hung for {', '.join(crashed)}")
+        if thing not in self.known.culprits and (dag_ids := _why_not_tried(crashed, spec.tenant)):
+            raise BuildError(f"not tried: {spec.builder} crashed or hung for {', '.join(dag_ids)}")
         try:
             with self._at(thing, self.settings.build_timeout, BuildError):
                 self._build(placed)
         except TimeLimitExceededError as error:
             self.known.culprits[thing] = str(error)
-            crashed.append(spec.dag_id)
+            crashed.append((spec.tenant, spec.dag_id))
             raise BuildError(str(error)) from error
         self.papers.note_down(VERIFIED, thing)
         self.known.verified.add(thing)
@@ -304,6 +308,17 @@ class _Watched(Snapshot):
 
 def _watched(snapshot: Snapshot, watch: Callable[[Document], Document]) -> Snapshot:
     return _Watched(**{each.name: getattr(snapshot, each.name) for each in fields(Snapshot)}, watch=watch)
+
+
+def _why_not_tried(crashed: Sequence[tuple[str | None, str]], tenant: str | None) -> list[str]:
+    """Return the DAGs for whose sake a builder is not tried for a tenant; none where it is.
+
+    One tenant's configuration may be all that is wrong, so its crashes alone count for that tenant alone.
+    """
+    own = [dag_id for each, dag_id in crashed if each == tenant]
+    if len({each for each, _ in crashed}) >= CRASHES:
+        return [dag_id for _, dag_id in crashed]
+    return own if len(own) >= CRASHES else []
 
 
 def thing_of(placed: Placement, fingerprint: str) -> Thing:

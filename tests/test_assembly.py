@@ -109,13 +109,14 @@ def test_what_cannot_be_built_stays_as_it_was(mood: str) -> None:
 def test_what_never_was_good_harms_itself_alone(mood: str) -> None:
     """A new DAG that cannot be built is not shown, is not taken for one in force, and all others are there."""
     dags, kept = assemble(release({"a__x": mood, "a__y": "good", "b__x": "good"}))
-    assert list(dags) == (["a__y", "b__x"] if mood != "hanging" else [])
+    assert list(dags) == (["a__y", "b__x"] if mood != "hanging" else ["b__x"])
     assert "a__x" not in kept.dags
     assert "it is not shown until that is mended" in kept.problems[0].message
 
 
-def test_a_builder_that_hangs_is_not_waited_for_again() -> None:
-    """After one DAG of a builder has hung, its others that were never seen to build are left out of this parse."""
+def test_a_builder_that_hangs_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the time for what hangs is used up, DAGs of that builder that never were seen to build are left out."""
+    monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.1)  # one DAG's time here
     wanted = release({"a__x": "hanging", "b__x": "hanging", "c__x": "good"})
     wanted.dags["d__x"] = Placement(spec("d__x", builder="Calm"))  # type: ignore[index]
     dags, kept = assemble(wanted)
@@ -132,6 +133,15 @@ def test_one_tenant_that_makes_a_builder_hang() -> None:
     assert list(dags) == ["a__x", "b__x"]
 
 
+def test_three_dags_of_one_tenant_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of the time one tenant's DAGs use up, other tenants' DAGs that were seen to build are built."""
+    monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.1)
+    _, before = assemble(release({"b__x": "good", "c__x": "good"}))
+    evil = {f"a__{name}": Placement(spec(f"a__{name}", "hanging")) for name in "xyz"}
+    dags, _ = assemble(before._replace(dags={**evil, **before.dags}), before)
+    assert list(dags) == ["b__x", "c__x"]
+
+
 def test_a_parse_waits_only_so_long_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder that hangs for all, checked or not, must not take the whole file's time: it is left out in the end."""
     monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.2)  # two DAGs' time here
@@ -139,7 +149,7 @@ def test_a_parse_waits_only_so_long_for_what_hangs(monkeypatch: pytest.MonkeyPat
     wanted.dags["e__x"] = Placement(spec("e__x", builder="Calm"))  # type: ignore[index]
     dags, _ = assemble(wanted)
     assert list(dags) == ["e__x"]
-    assert Moody.built == {"a__x": 1, "b__x": 1, "e__x": 2}
+    assert Moody.built == {"a__x": 1, "b__x": 1, "c__x": 1, "e__x": 2}
 
 
 def test_what_was_checked_is_not_checked_again() -> None:

@@ -41,7 +41,11 @@ DOCUMENTS: dict[str, tuple[str, object, str]] = {
     "a key twice": ("tenants/acme", b'{"dags": {}, "dags": {}}', "tenants/acme: the key 'dags' stands twice"),
     "nested without end": ("tenants/acme", b"[" * 5_000, "tenants/acme: nested too deeply"),
     "a list for a document": ("tenants/acme", ["Job"], "expected an object with the fields of a tenant, not a list"),
-    "a type that is wrong": ("tenants/acme", {"enabled": "yes"}, "enabled: input should be a valid boolean, not 'yes'"),
+    "a type that is wrong": (
+        "tenants/acme",
+        {"enabled": "yes"},
+        "enabled: input should be a valid boolean, not a text",
+    ),
     "a field of the tenant": ("tenants/acme", {"dag": {}}, "tenants/acme: dag: unknown field, did you mean 'dags'?"),
     "a field of the builder": (
         "tenants/acme",
@@ -51,7 +55,7 @@ DOCUMENTS: dict[str, tuple[str, object, str]] = {
     "a value of the builder": (
         "tenants/acme",
         {"dags": {"Job": {"limit": "many"}, "Other": {}}},
-        "dags.Job.limit: input should be a valid integer, unable to parse string as an integer, not 'many'",
+        "dags.Job.limit: input should be a valid integer, unable to parse string as an integer, not a text",
     ),
     "a schedule that is none": (
         "tenants/acme",

@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 
 from dagfactory_consul.builders import DagBuilder
 from dagfactory_consul.keyed_file import dumps
-from dagfactory_consul.models import DagConfig
+from dagfactory_consul.models import DagConfig, shown
 from dagfactory_consul.plan import Plan, diff, plan, plan_one
 from dagfactory_consul.problems import Problem
 from dagfactory_consul.registry import Registry
@@ -206,7 +206,7 @@ def test_enabled_is_a_boolean(value: Any) -> None:
     """What looks like false to a human does not leave a DAG running unnoticed: it is a problem of that DAG."""
     found = problem({"tenants/acme": {"dags": {"Other": {"enabled": value}, "Job": {}}}})
     assert (found.key, found.dag_id) == ("tenants/acme", "acme__other")
-    assert f"dags.Other.enabled: is true or false, not {value!r}" in found.message
+    assert f"dags.Other.enabled: is true or false, not {shown(value)}" in found.message
 
 
 def test_flags_are_in_the_spec() -> None:

@@ -19,7 +19,7 @@ ROWS = (
     "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit",
     "stores stores.*",
     "snapshot guard client",
-    "spec flags builders registry factory plan replan release settle changes",
+    "spec targeting flags builders registry factory plan replan release settle changes",
     "arrangement contents head history codebase edition occupancy",
     "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting advice",

@@ -66,7 +66,7 @@ stores = st.fixed_dictionaries(
 
 def in_force(snapshot: Snapshot, before: Release | None = None) -> Release:
     shared = before.shared if before is not None else None
-    found = plan(snapshot, REGISTRY, "production", last_good=shared, now=1.0)
+    found = plan(snapshot, REGISTRY, "production", last_good=shared, max_dags=100, now=1.0)
     return settle(before, found, now=1.0, drain_time=9.0, unfinished=lambda _: True, fingerprint="code")
 
 
@@ -75,13 +75,14 @@ def test_it_is_the_plan(first: dict[str, Any], second: dict[str, Any], third: di
     """Whatever changes, what is carried over and what is planned make the plan that looks at everything."""
     earlier, snapshot = snapshot_of(second), snapshot_of({**second, **third})
     release = in_force(earlier, in_force(snapshot_of(first)))
-    whole = plan(snapshot, REGISTRY, "production", last_good=release.shared, now=9.0)
+    whole = plan(snapshot, REGISTRY, "production", last_good=release.shared, max_dags=100, now=9.0)
     found = replan(
         snapshot,
         REGISTRY,
         "production",
         InForce(release, earlier),
         fingerprint="code",
+        max_dags=100,
         now=9.0,
         last_good=release,
     )
@@ -115,7 +116,7 @@ def test_only_what_has_changed_is_planned(change: dict[str, Any], fingerprint: s
     earlier = snapshot_of(BEFORE)
     known = InForce(in_force(earlier), earlier)
     snapshot = snapshot_of({**BEFORE, **change})
-    replan(snapshot, REGISTRY, "production", known, fingerprint=fingerprint, now=9.0, watched=watched)
+    replan(snapshot, REGISTRY, "production", known, fingerprint=fingerprint, max_dags=100, now=9.0, watched=watched)
     assert seen == planned
 
 
@@ -127,5 +128,7 @@ def test_a_release_of_another_snapshot_is_not_carried_over() -> None:
     """Where somebody else has made what is in force, nothing is known of what it was planned from."""
     earlier, snapshot = snapshot_of(BEFORE), snapshot_of({})
     release = in_force(earlier)
-    found = replan(snapshot, REGISTRY, "production", InForce(release, snapshot), fingerprint="code", now=9.0)
+    found = replan(
+        snapshot, REGISTRY, "production", InForce(release, snapshot), fingerprint="code", max_dags=100, now=9.0
+    )
     assert dict(found.specs) == {}

@@ -90,14 +90,17 @@ def wrong(model: type[Tenant | Defaults], document: Any) -> str:
 REFUSED = {
     "a field too many": ({"atributes": {}}, "atributes: unknown field, did you mean 'attributes'?"),
     "a field within": ({"airflow": {"ownr": "x"}}, "airflow.ownr: unknown field, did you mean 'owner'?"),
-    "a text for a boolean": ({"enabled": "false"}, "enabled: input should be a valid boolean, not 'false'"),
+    "a text for a boolean": ({"enabled": "false"}, "enabled: input should be a valid boolean, not a text of 5 letters"),
     "a number for a boolean": ({"enabled": 0}, "enabled: input should be a valid boolean, not 0"),
     "a text for a number": ({"airflow": {"priority": "3"}}, "airflow.priority: input should be a valid integer"),
     "no concurrency at all": ({"airflow": {"concurrency": 0}}, "airflow.concurrency: input should be greater"),
     "a pool without a name": ({"airflow": {"pool": ""}}, "airflow.pool: string should have at least 1 character"),
-    "tags in one text": ({"airflow": {"tags": "gold"}}, "airflow.tags: input should be a valid tuple, not 'gold'"),
+    "tags in one text": (
+        {"airflow": {"tags": "gold"}},
+        "airflow.tags: input should be a valid tuple, not a text",
+    ),
     "a tag that is too long": ({"airflow": {"tags": ["x" * 101]}}, "airflow.tags.0: string should have at most 100"),
-    "a list of DAGs": ({"dags": ["Job"]}, "dags: input should be a valid dictionary, not ['Job']"),
+    "a list of DAGs": ({"dags": ["Job"]}, "dags: input should be a valid dictionary, not a list of 1"),
     "attributes in a list": ({"attributes": ["gold"]}, "attributes: input should be a valid dictionary"),
 }
 
@@ -186,7 +189,7 @@ def test_what_is_no_id(text: Any) -> None:
 
 def test_a_field_with_a_line_break() -> None:
     """An error stays on one line, whatever the field's name is."""
-    assert wrong(Tenant, {"tags\n": 1}) == r"'tags\n': unknown field, did you mean 'dags'?"
+    assert wrong(Tenant, {"tags\n": 1}) == r"tags\n: unknown field, did you mean 'dags'?"
 
 
 @given(st.text(min_size=1))
