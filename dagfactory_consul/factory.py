@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from .builders import DagBuilder
 from .decisions import Decision
 from .errors import BuildError, near_miss
-from .models import describe_bad_id, explain, is_id
+from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id
 from .spec import DagSpec
 
 if TYPE_CHECKING:
@@ -60,8 +60,12 @@ class DAGFactory:
         chosen = name or own_name or definition.dag_name
         if not is_id(chosen):
             raise BuildError(f"{builder}: the DAG's name {describe_bad_id(str(chosen))}")
-        if tenant is not None and not is_id(tenant):
-            raise BuildError(f"{builder}: the tenant {describe_bad_id(tenant)}")
+        if tenant is not None and not is_tenant_id(tenant):
+            raise BuildError(f"{builder}: the tenant {describe_bad_tenant_id(tenant)}")
+        if tenant is None and name is None and SEPARATOR in chosen:
+            raise BuildError(
+                f"{builder}: name: {chosen!a} has a `{SEPARATOR}`, as the ids of tenants' DAGs have: take another name"
+            )
         for each in flags or {}:
             if each not in definition.flags:
                 raise BuildError(f"{builder} declares no flag {each!r}{near_miss(each, definition.flags)}")
@@ -75,7 +79,7 @@ class DAGFactory:
             decisions.setdefault(each, Decision(default, None, "DEFAULT"))
         decisions.update({each: Decision(value, None, "STATIC") for each, value in (flags or {}).items()})
         spec = DagSpec(
-            dag_id=f"{tenant}__{chosen}" if tenant else chosen,
+            dag_id=f"{tenant}{SEPARATOR}{chosen}" if tenant else chosen,
             builder=builder,
             name=chosen,
             environment=self.environment,

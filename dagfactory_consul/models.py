@@ -18,6 +18,9 @@ ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 MAX_NUMBER = 2**31 - 1
 """Airflow's columns hold numbers of 32 bits. One that is larger would end its scheduler, or its DAG processor."""
 
+SEPARATOR = "__"
+"""Stands between a tenant's id and the name of its DAG, in the DAG's id."""
+
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
 
 _is_id = re.compile(ID_PATTERN).fullmatch
@@ -83,6 +86,24 @@ _FOR_THE_WHOLE = ("missing", "value_error", "assertion_error")
 def is_id(text: object) -> bool:
     """Say whether it may be the id of a tenant, a flag, a project or a DAG's name."""
     return isinstance(text, str) and _is_id(text) is not None
+
+
+def is_tenant_id(text: object) -> bool:
+    """Say whether it may be the id of a tenant.
+
+    The first `__` of a DAG id parts the tenant's id from the DAG's name, so a tenant's id has none, and ends in no `_`.
+    """
+    return isinstance(text, str) and is_id(text) and SEPARATOR not in text and not text.endswith("_")
+
+
+def describe_bad_tenant_id(text: str) -> str:
+    """Say what is wrong with a tenant's id, and what to do."""
+    if not is_id(text):
+        return describe_bad_id(text)
+    return (
+        f"{text!a} is no id of a tenant: `__` parts it from the DAG's name, so it has no `__` and does not end in `_`. "
+        "Its last good DAGs stay. Write the document under another id, and then remove this key"
+    )
 
 
 def describe_bad_id(text: str) -> str:

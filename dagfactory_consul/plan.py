@@ -16,7 +16,7 @@ from .builders import Definition
 from .errors import near_miss
 from .flags import FlagSet, flags_of
 from .guard import DEFAULTS
-from .models import describe_bad_id, explain, is_id, shown
+from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id, shown
 from .problems import Problem, at_most
 from .registry import Registry
 from .sensitive import explain_secret, find_secret
@@ -103,15 +103,19 @@ def plan_one(
 ) -> DagSpec | None:
     """Return the spec of one DAG, even if it is switched off; None if no document describes it.
 
-    Only its own tenant is looked at, whose id is what stands before one of the DAG id's double underscores.
+    Only its own tenant is looked at, whose id is the part before the DAG id's first double underscore. A document
+    whose key is a longer part of the DAG id may be that of a tenant from before such ids were refused: the DAG may be
+    its own then, so nobody's is returned.
     """
-    parts = dag_id.split("__")
-    tenants = ["__".join(parts[:end]) for end in range(1, len(parts))]
+    parts = dag_id.split(SEPARATOR)
+    tenant, *others = [SEPARATOR.join(parts[:end]) for end in range(1, len(parts))] or [dag_id]
+    document = snapshot.get(f"tenants/{tenant}")
+    if document is None or any(f"tenants/{other}" in snapshot for other in others):
+        return None
     planner = _Planner(snapshot, registry, environment, {}, now)
     # Of several entries that give this id the one that is on has it, so those that are off are asked last.
     for planner.gates in (True, False):
-        for document in filter(None, (snapshot.get(f"tenants/{tenant}") for tenant in tenants)):
-            planner.tenant(document)
+        planner.tenant(document)
         if (spec := planner.specs.get(dag_id)) is not None:
             return spec
     return None
@@ -154,7 +158,9 @@ class _Planner:
     def _check_key(self, key: str) -> None:
         folder, slash, name = key.partition("/")
         malformed = self.snapshot[key].malformed
-        if folder in _FOLDERS and slash:
+        if folder == "tenants" and slash and is_id(name) and not is_tenant_id(name):
+            self._note(key, describe_bad_tenant_id(name), name)
+        elif folder in _FOLDERS and slash:
             if malformed and (folder == "projects" or not is_id(name)):
                 self._note(key, malformed)  # those of tenants and flags are noted where they are read
             elif not is_id(name):
@@ -199,7 +205,7 @@ class _Planner:
 
     def tenant(self, document: Document) -> None:
         tenant = document.key.removeprefix("tenants/")
-        if not is_id(tenant):
+        if not is_tenant_id(tenant):
             return  # noted with its key
         if reason := document.malformed or _invalid(document, Tenant):
             self._note(document.key, reason, tenant)
@@ -244,7 +250,7 @@ class _Planner:
         if not is_id(name):
             self._note(document.key, f"{path}.name: {describe_bad_id(str(name))}", tenant)
             return
-        dag_id = f"{tenant}__{name}"
+        dag_id = f"{tenant}{SEPARATOR}{name}"
         enabled = content.pop("enabled", True)
         if not isinstance(enabled, bool):
             self._note(document.key, f"{path}.enabled: is true or false, not {shown(enabled)}", tenant, dag_id)
@@ -261,10 +267,9 @@ class _Planner:
             self._note(document.key, wrong, tenant, dag_id)
             return
         if (other := self.specs.get(dag_id)) is not None:
-            whose = "an entry before it" if other.tenant == tenant else f"the tenant {other.tenant!r}"
-            self._note(
-                document.key, f"{path}: {whose} gives the DAG id {dag_id!r} too: name one of them", tenant, dag_id
-            )
+            assert other.tenant == tenant, "a DAG id begins with the id of its one tenant"
+            wrong = f"{path}: an entry before it gives the DAG id {dag_id!r} too: name one of them"
+            self._note(document.key, wrong, tenant, dag_id)
             return
         decisions = {
             flag: self.flags.evaluate(flag, default, context, self.now) for flag, default in definition.flags.items()

@@ -125,12 +125,12 @@ def test_a_bad_document(deployment: Deployment, case: str) -> None:
 
 
 def test_two_tenants_with_one_dag_id(deployment: Deployment) -> None:
-    """The tenant that has a DAG id keeps it, although the other one comes first in the alphabet."""
-    deployment.put("tenants/b__x", {"dags": {"Other": {"name": "y"}}})
+    """The tenant that has a DAG id keeps it: another one, whose id holds the separator, is refused."""
+    deployment.put("tenants/b", {"dags": {"Other": {"name": "x__y"}}})
     deployment.parse()
-    deployment.put("tenants/b", {"dags": {"Other": {"name": "x__y", "limit": 99}}})
+    deployment.put("tenants/b__x", {"dags": {"Other": {"name": "y", "limit": 99}}})
     assert shown(deployment.parse()["b__x__y"]) == "10 v1"
-    assert "the DAG id 'b__x__y'" in deployment.errors()
+    assert "tenants/b__x: 'b__x' is no id of a tenant: `__` parts it from the DAG's name" in deployment.errors()
 
 
 MODULES: dict[str, tuple[str, str]] = {

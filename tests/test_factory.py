@@ -107,3 +107,17 @@ def test_a_wrong_configuration(options: dict[str, Any], expected: str) -> None:
     """What does not fit the builder is said when it is created, before anything is built."""
     with pytest.raises(BuildError, match=re.escape(expected)):
         create(**options)
+
+
+@pytest.mark.parametrize("tenant", ["a__b", "a_"])
+def test_a_tenants_id_holds_no_separator(tenant: str) -> None:
+    """A tenant's id that would make DAG ids ambiguous is refused here as in a document."""
+    with pytest.raises(BuildError, match="is no id of a tenant"):
+        create(tenant=tenant)
+
+
+def test_a_document_of_a_project_takes_no_tenants_dag_id() -> None:
+    """A project's document names no DAG as a tenant's; the code that calls may name a DAG as it likes."""
+    with pytest.raises(BuildError, match="name: 'acme__job' has a `__`, as the ids of tenants' DAGs have"):
+        create({"name": "acme__job"})
+    assert create(name="acme__job").dag_id == "acme__job"

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import field_validator, model_validator
 
+from dagfactory_consul import models
 from dagfactory_consul.builders import DagBuilder
 from dagfactory_consul.keyed_file import dumps
 from dagfactory_consul.models import DagConfig, shown
@@ -281,17 +282,23 @@ def test_bad_dag_names(name: Any) -> None:
     assert "is not an id: it takes 1 to 63 of a-z" in found.message
 
 
-def test_two_tenants_with_one_dag_id() -> None:
-    """The first in the order of ids has it; the other one is told which it is."""
-    documents = {
-        "tenants/a": {"dags": {"Job": {"name": "b__c"}}},
-        "tenants/a__b": {"dags": {"Job": [{"name": "c"}, {"name": "d"}]}},
-    }
+@pytest.mark.parametrize("tenant", ["a__b", "a_", "a__"])
+def test_no_tenant_gives_another_ones_dag_id(tenant: str) -> None:
+    """A tenant whose id has `__`, or ends in `_`, is told what to do, and keeps its last good DAGs."""
+    documents = {"tenants/a": {"dags": {"Job": {"name": "b__c"}}}, f"tenants/{tenant}": {"dags": {"Job": {}}}}
     found = planned(documents)
-    assert {dag_id: spec.tenant for dag_id, spec in found.specs.items()} == {"a__b__c": "a", "a__b__d": "a__b"}
-    assert [str(each) for each in found.problems] == [
-        "tenants/a__b (DAG a__b__c): dags.Job[0]: the tenant 'a' gives the DAG id 'a__b__c' too: name one of them"
-    ]
+    assert {dag_id: spec.tenant for dag_id, spec in found.specs.items()} == {"a__b__c": "a"}
+    (problem,) = found.problems
+    assert str(problem).startswith(f"tenants/{tenant}: {tenant!r} is no id of a tenant: `__` parts it from the DAG's")
+    assert "Write the document under another id, and then remove this key" in problem.message
+    assert found.keeps(DagSpec(f"{tenant}__job", "Job", "job", "production", {}, tenant))
+
+
+@given(st.from_regex(models.ID_PATTERN, fullmatch=True), st.from_regex(models.ID_PATTERN, fullmatch=True))
+def test_a_dag_id_has_one_tenant(tenant: str, name: str) -> None:
+    """The first double underscore of a DAG id parts a tenant's id from the DAG's name, whatever these are."""
+    assume(models.is_tenant_id(tenant))
+    assert f"{tenant}__{name}".split("__", 1) == [tenant, name]
 
 
 def test_one_dag_id_twice_within_a_tenant() -> None:
@@ -465,15 +472,13 @@ def test_one_dag_is_planned_as_among_all(dag_id: str) -> None:
     assert plan_one(snapshot_of(EXAMPLE), GATED, "production", dag_id) == planned(EXAMPLE).specs[dag_id]
 
 
-@pytest.mark.parametrize(
-    ("dag_id", "tenant"), [("a__b__c", "a"), ("a__b__d", "a__b"), ("a__b__c__d", "a__b__c"), ("x__", None)]
-)
-def test_ids_with_double_underscores(dag_id: str, tenant: str | None) -> None:
-    """A tenant's id and a DAG's name may hold two underscores themselves: each way to part the DAG id is tried."""
+@pytest.mark.parametrize(("dag_id", "tenant"), [("a__b__c", "a"), ("a__b__d", "a"), ("b__c__d", None), ("x__", None)])
+def test_names_with_double_underscores(dag_id: str, tenant: str | None) -> None:
+    """A DAG's name may hold two underscores; a DAG that may be another tenant's of old is not planned for this one."""
     documents = {
-        "tenants/a": {"dags": {"Job": {"name": "b__c"}}},
-        "tenants/a__b": {"dags": {"Job": {"name": "d"}}},
-        "tenants/a__b__c": {"dags": {"Job": {"name": "d"}}},
+        "tenants/a": {"dags": {"Job": [{"name": "b__c"}, {"name": "b__d"}]}},
+        "tenants/b": {"dags": {"Job": {"name": "c__d"}}},
+        "tenants/b__c": {"dags": {"Job": {"name": "d"}}},
     }
     found = plan_one(snapshot_of(documents), GATED, "production", dag_id)
     assert (found.tenant if found else None) == tenant
@@ -499,11 +504,6 @@ def test_one_dag_is_planned_though_it_is_off(documents: dict[str, Any]) -> None:
     [
         {"flags/job": False, "tenants/acme": {"dags": {"Job": {"name": "x"}, "Other": {"name": "x"}}}},
         {"tenants/acme": {"dags": {"Other": [{"name": "x", "enabled": False, "limit": 1}, {"name": "x"}]}}},
-        {
-            "flags/job": False,
-            "tenants/acme": {"dags": {"Job": {"name": "b__x"}}},
-            "tenants/acme__b": {"dags": {"Other": {"name": "x"}}},
-        },
     ],
 )
 def test_of_two_entries_the_one_that_is_on_is_planned(documents: dict[str, Any]) -> None:

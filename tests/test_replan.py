@@ -19,7 +19,7 @@ REGISTRY = registry_of(definition(gate="gate", flags={"shape": "plain"}), defini
 DOCUMENTS = [
     {"dags": {"Job": {"limit": 1}}},
     {"dags": {"Job": {"limit": 2}, "Other": [{"name": "x"}, {"name": "y", "enabled": False}]}},
-    {"dags": {"Job": {"name": "b__x"}}},  # the same id as of the tenant a__b's DAG x
+    {"dags": {"Job": {"name": "b__x"}}},  # the same id as a DAG x of a tenant a__b, if that were one
     {"dags": {"Other": {"name": "x"}}},
     {"dags": {"Job": {"limit": "many"}, "Other": {}}},
     {"dags": {"Nobody": {}}},
