@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .release import Release
     from .settings import Settings
     from .snapshot import Snapshot
+    from .spec import DagSpec
     from .stores import Store
 
 app = typer.Typer(
@@ -28,6 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PATIENCE = 60.0
+"""Seconds that a module may take to import, or a DAG to build, at a terminal."""
+_TIMEOUTS = ("import_timeout", "build_timeout")
 StoreOption = Annotated[str | None, typer.Option("--store", help="The store's URL; the setting's unless given.")]
 PrefixOption = Annotated[str | None, typer.Option("--prefix", help="The keys' prefix; the setting's unless given.")]
 
@@ -75,49 +79,77 @@ def put(
 
 @app.command()
 def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
-    """Show what the store would put in force, against what is. Exits with 1 where something has to be mended."""
+    """Show what the store would change, against what is deployed. Exits with 1 where something has to be mended.
+
+    What is new or changed is built and checked as the DAG processor does it.
+    """
     from . import release as releases
     from .plan import diff
-    from .plan import plan as make_plan
-    from .registry import load_builders
-    from .runtime import client_of
     from .snapshot import from_reading
 
     settings = _settings(store, prefix)
-    registry = load_builders(settings)
-    reading = _open(settings).read()
+    read = from_reading(_open(settings).read(), now=time.time(), largest=settings.max_document_bytes)
     in_force, known = _in_force(settings)
-    snapshot = client_of(settings).guard.check(
-        known, from_reading(reading, now=time.time(), largest=settings.max_document_bytes)
-    )
-    new = make_plan(
-        snapshot,
-        registry,
-        settings.environment,
-        last_good=in_force.shared if in_force else None,
-        now=time.time(),
-        max_dags=settings.max_dags,
-    )
-    before = {
-        dag_id: placed.spec
-        for dag_id, placed in (in_force.dags if in_force else {}).items()
-        if placed.state == releases.ACTIVE
-    }
-    change = diff(before, new.specs)
-    stay = [each for each in change.removed if new.keeps(before[each])]
-    go = [each for each in change.removed if not new.keeps(before[each])]
-    for sign, dag_ids in (("+", change.added), ("~", change.changed), ("-", go)):
+    snapshot = _guarded(settings, read, in_force, known)
+    after = _checked(settings, snapshot, in_force)
+    before = _active(in_force) if in_force else {}
+    change = diff(before, _active(after))
+    touched = {(problem.tenant, problem.dag_id) for problem in after.problems}
+    stay = [
+        dag_id
+        for dag_id, spec in before.items()
+        if dag_id in after.dags
+        and after.dags[dag_id].state == releases.ACTIVE
+        and {(spec.tenant, None), (spec.tenant, dag_id)} & touched
+    ]
+    for sign, dag_ids in (("+", change.added), ("~", change.changed), ("-", change.removed)):
         for dag_id in dag_ids:
             print(f"{sign} {dag_id}")
-    for dag_id in stay:
+    for dag_id in sorted(stay):
         print(f"! {dag_id} stays as it is, because of a problem")
-    for problem in new.problems:
+    for problem in sorted(after.problems, key=str):
         print(f"problem: {problem}")
     if snapshot.held:
-        print(f"held: {snapshot.held['reason']}; what is missing stays as it is, unless somebody accepts it")
-    print(f"{len(new.specs)} DAGs: {len(change.added)} new, {len(change.changed)} changed, {len(go)} to go")
-    if new.problems:
+        print(f"held: {snapshot.held['reason']}. It stays, unless: dagfactory-consul accept {snapshot.held['version']}")
+    added, changed, removed = len(change.added), len(change.changed), len(change.removed)
+    print(f"{len(_active(after))} DAGs: {added} new, {changed} changed, {removed} to go")
+    if after.problems or snapshot.held:
         raise typer.Exit(1)
+
+
+def _active(release: Release) -> dict[str, DagSpec]:
+    from .release import ACTIVE
+
+    return {dag_id: placed.spec for dag_id, placed in release.dags.items() if placed.state == ACTIVE}
+
+
+def _guarded(settings: Settings, read: Snapshot, in_force: Release | None, known: Snapshot | None) -> Snapshot:
+    """Return what the store says, and what the guard would hold; another store than the deployment's holds nothing."""
+    from .release import deployed
+    from .runtime import client_of
+
+    own = _settings(None, None)
+    if (settings.store, settings.prefix) != (own.store, own.prefix):
+        return read
+    return client_of(settings, lambda: deployed(in_force)).guard.check(known, read)
+
+
+def _checked(settings: Settings, snapshot: Snapshot, in_force: Release | None) -> Release:
+    """Return what would be deployed, as the DAG processor's own check in a child process finds it."""
+    import tempfile
+    from dataclasses import replace
+
+    from .preflight import Job, Preflight
+
+    # Somebody waits here for whom a slow machine is no reason to be told of a slow builder.
+    patient = replace(settings, **{name: max(getattr(settings, name), PATIENCE) for name in _TIMEOUTS})
+    with tempfile.TemporaryDirectory() as folder:
+        preflight = Preflight(patient, Path(folder))
+        sources = tuple(str(Path(each).resolve()) if os.sep in each else each for each in settings.builders)
+        preflight.start(Job(snapshot, in_force, {}, time.time(), sources, Path(folder) / "code", ""))
+        while (result := preflight.wait(60)) is None:
+            pass
+    return result.release
 
 
 @app.command()
@@ -148,6 +180,8 @@ def _show_deployment(status: dict[str, Any]) -> None:
         print(f"{name:11} {text}")
     for line in status["problems"]:
         print(f"problem     {line}")
+    for name in (status["held"] or {}).get("dags", ()):
+        print(f"held        {name}")
     print()
 
 
@@ -179,8 +213,12 @@ def _show_machine(settings: Settings) -> bool:
 
 
 @app.command()
-def accept(version: Annotated[str, typer.Argument(help="The held snapshot's version, as `status` shows it.")]) -> None:
-    """Put a held snapshot in force as it is: what is missing from it then goes."""
+def accept(
+    version: Annotated[str, typer.Argument(help="The held snapshot's version, as `status` shows it.")],
+    *,
+    show: Annotated[bool, typer.Option("--show", help="Only show which keys and DAGs would go.")] = False,
+) -> None:
+    """Let go what a held snapshot lacks: the keys that are missing from it, and their DAGs."""
     from .runtime import client_of
 
     settings = _settings(None, None)
@@ -188,15 +226,18 @@ def accept(version: Annotated[str, typer.Argument(help="The held snapshot's vers
     found = [client.about().get("held")]
     with contextlib.suppress(StoreError):  # what this machine holds is known all the same
         found += [each["held"] for each in _deployments(settings)]
-    held = {each["version"]: each["reason"] for each in found if each}
+    held = {each["version"]: each for each in found if each}
     if not held:
         _fail("nothing is held")
-    elif version not in held:
-        known = "; ".join(f"{each}: {reason}" for each, reason in held.items())
+    if version not in held:
+        known = "; ".join(f"{each}: {one['reason']}" for each, one in held.items())
         _fail(f"{version!r} is not what is held, but {known}")
-    else:
+    for what in ("missing", "dags"):
+        for name in held[version].get(what, ()):
+            print(f"- {name}")
+    if not show:
         client.accept(version)
-        print(f"Accepted: {held[version]}. The next refresh puts it in force.")
+        print(f"Accepted: {held[version]['reason']}. The next refresh lets them go.")
 
 
 def main() -> None:

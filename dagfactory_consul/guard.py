@@ -2,11 +2,15 @@
 
 Nothing here looks at values: an explicit `false`, `enabled: false` or an edited document acts at once. Only keys that
 are *gone* are weighed: an emptied store, a half-done import and a token that lost its rights all look like that.
-Held keys keep the documents that they had; all that the new snapshot does say is in force.
+Held keys keep the documents that they had; the guard passes on all that the new snapshot does say.
+
+A tenant's key weighs as many DAGs as the tenant has deployed now. What has no DAG is not held, and a tenant whose DAGs
+were removed comes back by a new document alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,21 +19,28 @@ from .stores.base import READY
 
 DEFAULTS = "defaults"
 
+Deployed = Mapping[str, Sequence[str]]
+"""The ids of the DAGs that are deployed and not draining, by tenant."""
+_SHOWN = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """How much may vanish at once: up to `share` of what there is, or up to `minimum` pieces, whichever is more."""
 
     share: float = 0.2
-    """Of the DAGs that the documents name (a project counts as one), and likewise of the flags; 1 holds nothing."""
+    """Of the DAGs that are deployed (a project counts as one), and likewise of the flags; 1 holds nothing."""
     minimum: int = 2
+    deployed: Callable[[], Deployed | None] = lambda: None
+    """Returns what is deployed now; None where that is not known: then a tenant weighs what its document names."""
     LATELY: ClassVar[float] = 600.0
     """Seconds within which the share may vanish, at once or bit by bit."""
 
     def check(self, old: Snapshot | None, new: Snapshot, *, accepted: str | None = None) -> Snapshot:
-        """Return the snapshot to put in force: the new one, with the held documents of the old one if too much is gone.
+        """Return the snapshot to use: the new one, with the held documents of the old one if too much is gone.
 
         What has left within the last `LATELY` seconds counts as well: keys that go one by one are no smaller accident.
+        It does not come back, since its DAGs are on their way out or gone already.
         What is held stays held until it is back or accepted, however few keys that are by then: where they are restored
         one by one there are only a few missing in the end. The marker's return says that what is missing is meant.
 
@@ -38,40 +49,38 @@ class Guard:
         if old is None or accepted == new.version:
             return new
         lately = {
-            key: (at, line)
-            for key, (at, line) in old.left.items()
+            key: (at, count if isinstance(count, int) else 1)  # a former form of it is the document's line
+            for key, (at, count) in old.left.items()
             if key not in new and key not in old and 0 <= new.read_at - at < self.LATELY
         }
         young = {key: at for key, at in old.young.items() if key in new and 0 <= new.read_at - at < self.LATELY}
         young |= {key: new.read_at for key in new if key not in old and key not in old.left}
-        if not lately and old.lines.keys() <= new.lines.keys():
-            return replace(new, young=young) if young else new
-        lines = {key: line for key, line in old.lines.items() if key not in new}
-        before = of_lines(
-            {**old.lines, **{key: line for key, (_, line) in lately.items()}}, source="", mark=None, read_at=0
-        )
-        missing = [key for key in before if key not in new and not _is_listed_in_malformed(before[key], new)]
-        kept = {key: line for key, line in lines.items() if key not in missing}
-        if reason := self._why_hold(before, new, missing):
-            stay, lately = missing, {}
-        elif stay := _still_held(old, missing):
-            reason = f"{len(stay)} of the keys that were held are still missing"
-        held = {"version": new.version, "reason": reason, "missing": stay} if stay else None
-        kept.update({key: before.lines[key] for key in stay})
-        gone = [key for key in missing if key in lines and key not in stay]
-        lately |= {key: (new.read_at, lines[key]) for key in gone if key not in old.young}
+        if old.lines.keys() <= new.lines.keys():
+            return replace(new, young=young, left=lately) if young or lately else new
+        deployed = self.deployed()
+        gone = [key for key in old if key not in new]
+        missing = [key for key in gone if not _is_listed_in_malformed(old[key], new)]
+        weights = {key: weight(document, deployed) for key, document in old.items()}
+        stay: list[str] = []
+        if reason := self._why_hold(old, new, missing, weights, sum(each for _, each in lately.values())):
+            stay = [key for key in missing if weights[key] or not key.startswith("tenants/")]
+        elif stay := [key for key in _still_held(old, missing) if weights[key] or not key.startswith("tenants/")]:
+            reason = f"{len(stay)} of the keys that were held are still missing: {some(stay)}"
+        kept = {key: old.lines[key] for key in gone if key not in missing or key in stay}
+        went = [key for key in missing if key not in stay and key not in old.young]
+        held = {"version": new.version, "reason": reason, "missing": stay, "dags": _dags(stay, deployed)}
         return of_lines(
             {**kept, **new.lines},
             source=new.source,
             mark=new.mark,
             read_at=new.read_at,
-            held=held,
-            left=lately,
+            held=held if stay else None,
+            left=lately | {key: (new.read_at, weights[key]) for key in went},
             young=young,
         )
 
     def _why_hold(  # noqa: PLR0911  # one reason after the other
-        self, old: Snapshot, new: Snapshot, missing: list[str]
+        self, old: Snapshot, new: Snapshot, missing: list[str], weights: Mapping[str, int], lately: int
     ) -> str | None:
         if not missing:
             return None
@@ -81,15 +90,39 @@ class Guard:
             return f"the marker {READY} is gone, so the data set is not complete"
         if DEFAULTS in missing:
             return f"{DEFAULTS} is gone, which shapes every DAG"
-        weights = {key: _weight(document) for key, document in old.items()}
-        lost, total = sum(weights[key] for key in missing), sum(weights.values())
-        if lost > self.minimum and lost > self.share * total:
-            return f"{lost} of {total} DAGs would go because their keys are missing"
+        lost, total = sum(weights[key] for key in missing), sum(weights.values()) + lately
+        if lost and lost + lately > self.minimum and lost + lately > self.share * total:
+            keys = [key for key in missing if weights[key]]
+            before = f", after {lately} that went lately," if lately else ""
+            return f"{lost} of {total} DAGs{before} would go because their keys are missing: {some(keys)}"
         flags = [key for key in old if key.startswith("flags/")]
-        lost, total = len([key for key in missing if key.startswith("flags/")]), len(flags)
+        lost, total = len(absent := [key for key in missing if key.startswith("flags/")]), len(flags)
         if lost > self.minimum and lost > self.share * total:
-            return f"{lost} of {total} flags are missing"
+            return f"{lost} of {total} flags are missing: {some(absent)}"
         return None
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def weight(document: Document, deployed: Deployed | None) -> int:
+    """Return how many DAGs would go with a document."""
+    if document.key.startswith("projects/"):
+        return 1
+    if not document.key.startswith("tenants/"):
+        return 0
+    if deployed is None:
+        return _named_dags(document)
+    return len(deployed.get(document.key.removeprefix("tenants/"), ()))
+
+
+def _dags(keys: Iterable[str], deployed: Deployed | None) -> list[str]:
+    """Return the ids of the DAGs that these keys keep."""
+    tenants = [key.removeprefix("tenants/") for key in keys if key.startswith("tenants/")]
+    return sorted(dag_id for tenant in tenants for dag_id in (deployed or {}).get(tenant, ()))
 
 
 def _still_held(old: Snapshot, missing: list[str]) -> list[str]:
@@ -106,15 +139,11 @@ def _is_listed_in_malformed(document: Document, new: Snapshot) -> bool:
     return document.origin is not None and (listed := new.get(document.origin)) is not None and bool(listed.malformed)
 
 
-def _weight(document: Document) -> int:
+def _named_dags(document: Document) -> int:
     """Count the DAGs that a document names, without asking whether a flag lets them run.
 
-    A tenant whose document cannot be understood counts as one: its last good DAGs are in force.
+    A tenant whose document cannot be understood counts as one: its last good DAGs are deployed.
     """
-    if document.key.startswith("projects/"):
-        return 1
-    if not document.key.startswith("tenants/"):
-        return 0
     if not isinstance(document.value, dict):
         return 1
     if document.value.get("enabled") is False:

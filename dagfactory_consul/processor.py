@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from . import edition as editions
+from . import release as releases
 from .agreement import UNREADABLE, Agreement
 from .arrangement import Limits
 from .changes import log_change
 from .codebase import Code, Codebase
 from .edition import Edition
 from .errors import DagFactoryError, NothingKnownError, StoreError
+from .guard import Deployed
 from .import_errors import ImportErrors
 from .layout import Layout
 from .occupancy import Parsed
@@ -94,7 +96,7 @@ class Processor:
         self.codebase = codebase
         self.occupancy = occupancy
         self.clock = clock
-        self.client = client_of(replace(settings, ttl=0.0), max_backoff=10.0, clock=clock)
+        self.client = client_of(replace(settings, ttl=0.0), self._deployed, max_backoff=10.0, clock=clock)
         self.reporter = Reporter(name, settings.deployment_name, runtime_store(settings))
         self.agreement = Agreement(name, base, settings, self.reporter, clock)
         self.rollout = Rollout(
@@ -177,6 +179,10 @@ class Processor:
         edition = self.agreement.edition
         problems = edition.release.problems if edition is not None else ()
         return [*self.client.problems(), *self.rollout.problems(), *map(str, problems)]
+
+    def _deployed(self) -> Deployed | None:
+        edition = self.agreement.edition
+        return releases.deployed(edition.release) if edition is not None else None
 
     def _refresh(self) -> None:
         if self.client.last_attempt().failures and not self.client.is_due():

@@ -65,6 +65,17 @@ class Release(NamedTuple):
         return {dag_id: each.spec for dag_id, each in self.dags.items() if each.shown}
 
 
+def deployed(release: Release | None) -> dict[str, list[str]] | None:
+    """Return the ids of the active DAGs by tenant; None where there is no release."""
+    if release is None:
+        return None
+    found: dict[str, list[str]] = {}
+    for dag_id, placed in release.dags.items():
+        if placed.state == ACTIVE and placed.spec.tenant is not None:
+            found.setdefault(placed.spec.tenant, []).append(dag_id)
+    return found
+
+
 def save(release: Release, path: Path) -> None:
     """Write a release to a file, atomically."""
     versions = {"snapshot": release.snapshot, "fingerprint": release.fingerprint}

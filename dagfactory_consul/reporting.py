@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from .edition import Edition
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 
 STATUS = "status"
 """The key, below the deployment's name and beside the prefix, that holds its status."""
+
+NAMED = 1_000
+"""Keys, or DAGs, that a status names of a hold: a store's value has room for so many."""
 
 
 class Reporter:
@@ -91,8 +95,8 @@ class Reporter:
             "agreed": edition.head.at,
             "dags": len(edition.release.specs()) - len(draining),
             "draining": draining,
-            "held": {"version": held["version"], "reason": held["reason"]} if held else None,
-            "problems": problems,
+            "held": _held(held) if held else None,
+            "problems": _bounded(problems),
         }
 
     def _measure(self, edition: Edition, problems: int, age: float, seconds: float) -> None:
@@ -110,3 +114,15 @@ class Reporter:
         for figure, value in figures.items():
             stats.gauge(f"dagfactory_consul.{figure}", value, tags=tags)
         stats.timing("dagfactory_consul.refresh", seconds * 1000, tags=tags)
+
+
+def _held(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a hold: keys and DAGs by name, as many as a status has room for."""
+    named = {name: held.get(name, [])[:NAMED] for name in ("missing", "dags")}
+    return {"version": held["version"], "reason": held["reason"], **named}
+
+
+def _bounded(problems: list[str]) -> list[str]:
+    """Return the lines that a status has room for; the rest is in Airflow's import errors."""
+    more = len(problems) - NAMED // 5
+    return problems if more <= 0 else [*problems[: NAMED // 5], f"and {more:,} more: see Airflow's import errors"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import ConfigClient
+    from .guard import Deployed
     from .settings import Settings
     from .stores.base import Store
 
@@ -20,10 +21,15 @@ SYS_PATH = "sys.path"
 """The file beside a version's files, on a worker, that says from where else the builders may import on this machine."""
 
 
-def client_of(settings: Settings, **options: Any) -> ConfigClient:
+def client_of(
+    settings: Settings, deployed: Callable[[], Deployed | None] | None = None, **options: Any
+) -> ConfigClient:
     """Return the config client for a store and prefix; all processes on this machine share what it knows.
 
-    `options` are more arguments of the client.
+    Args:
+        settings: of the deployment.
+        deployed: returns what is deployed now; what the plain loader has on this machine unless given.
+        options: more arguments of the client.
     """
     from .client import ConfigClient
     from .guard import Guard
@@ -32,11 +38,16 @@ def client_of(settings: Settings, **options: Any) -> ConfigClient:
     def opener(url: str) -> Callable[[], Store]:
         return lambda: open_store(url, prefix=settings.prefix, timeout=settings.timeout)
 
+    def _of_loader() -> Deployed | None:
+        from . import release
+
+        return release.deployed(release.load(release_path(settings)))
+
     return ConfigClient(
         opener(settings.store),
         folder_of(settings),
         ttl=settings.ttl,
-        guard=Guard(settings.guard_share, settings.guard_minimum),
+        guard=Guard(settings.guard_share, settings.guard_minimum, deployed or _of_loader),
         fallback=opener(settings.fallback) if settings.fallback else None,
         timeout=settings.timeout,
         largest=settings.max_document_bytes,

@@ -60,9 +60,9 @@ class Snapshot(Mapping[str, Document]):
     """What the guard holds back, None if nothing (see `guard`)."""
     decoded_by: str = __version__
     """The version of this package that has decoded it: another one may see things differently."""
-    left: Mapping[str, tuple[float, str]] = field(default_factory=dict)
-    """The documents that have left lately, and that the guard let go: by key, when (seconds since the epoch), and as
-    their lines in a file (see `guard`)."""
+    left: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """The documents that have left lately, and that the guard let go: by key, when (seconds since the epoch), and how
+    many DAGs were deployed by them (see `guard`)."""
     young: Mapping[str, float] = field(default_factory=dict)
     """The documents that have come lately: by key, when. Where they leave again that is no loss."""
 
@@ -137,7 +137,7 @@ def of_lines(
     mark: str | None,
     read_at: float,
     held: Mapping[str, Any] | None = None,
-    left: Mapping[str, tuple[float, str]] | None = None,
+    left: Mapping[str, tuple[float, int]] | None = None,
     young: Mapping[str, float] | None = None,
 ) -> Snapshot:
     """Make a snapshot of documents' lines, and take its version from their contents."""

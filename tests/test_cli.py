@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -163,8 +164,34 @@ def test_plan_with_a_problem(deployment: Deployment) -> None:
         "- acme__other",
         "! acme__job stays as it is, because of a problem",
         "problem: tenants/acme (DAG acme__job): dags.Job.limt: unknown field, did you mean 'limit'?",
-        "0 DAGs: 0 new, 0 changed, 1 to go",
+        "1 DAGs: 0 new, 0 changed, 1 to go",
     ]
+
+
+REFUSED = {
+    "a schedule that is none": ({"schedule": "every hour"}, "Airflow does not take this DAG: "),
+    "a schedule that never comes": ({"schedule": "0 0 31 2 *"}, "its schedule gives no run"),
+    "a builder that raises": ({"mood": "raising"}, "raised ValueError: no such region"),
+}
+
+
+@pytest.mark.usefixtures("deployment")
+@pytest.mark.parametrize("case", REFUSED)
+def test_plan_refuses_what_the_processor_refuses(tmp_path: Path, case: str) -> None:
+    """What is new is built and checked, so a folder that passes is one that Airflow takes."""
+    config, expected = REFUSED[case]
+    write(tmp_path / "draft/tenants/hooli.yaml", json.dumps({"dags": {"Job": config}}))
+    said = run("plan", "--store", tmp_path / "draft", status=1)
+    assert "problem: tenants/hooli (DAG hooli__job): " in said
+    assert expected in said
+
+
+def test_plan_of_a_folder_is_about_that_folder(deployment: Deployment, tmp_path: Path) -> None:
+    """What is wrong in the deployment's own store, or held there, is no problem of another folder."""
+    deployment.put("tenants/broken", b"{")
+    deployment.parse()
+    write(tmp_path / "draft/tenants/acme.yaml", json.dumps({"dags": {"Job": {}, "Other": {}}}))
+    assert "problem" not in run("plan", "--store", tmp_path / "draft")
 
 
 @pytest.mark.usefixtures("deployment")
@@ -224,7 +251,15 @@ def test_accept(deployment: Deployment) -> None:
         deployment.remove(key)
     deployment.parse()
     (command,) = re.findall(r"dagfactory-consul (accept [0-9a-f]{16})", run("status"))
-    assert run(*command.split()).startswith("Accepted: the store is empty")
+    assert run(*command.split(), "--show").splitlines() == [
+        "- tenants/acme",
+        "- tenants/hooli",
+        "- acme__job",
+        "- acme__other",
+        "- hooli__job",
+    ]
+    assert run("plan", status=1).splitlines()[-2].startswith("held: the store is empty. It stays, unless: dagfactory-")
+    assert "Accepted: the store is empty" in run(*command.split())
     assert {"draining" in dag.tags for dag in deployment.parse().values()} == {True}
 
 

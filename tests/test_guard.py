@@ -30,7 +30,8 @@ def check(old: dict[str, Any], new: dict[str, Any], guard: Guard | None = None) 
 
 
 def reason(found: Snapshot) -> str | None:
-    return found.held["reason"] if found.held else None
+    """Return why something is held, without the names."""
+    return found.held["reason"].partition(": ")[0] if found.held else None
 
 
 def dags_of(document: Any) -> int:
@@ -251,8 +252,72 @@ def test_what_goes_bit_by_bit_is_held_as_well() -> None:
     for number in range(1, 10):
         current = Guard().check(current, at(without(all_of_them, number), 5.0 * number))
         assert (current.held is None) is (number <= 8)
-    assert dict(current.lines) == dict(snapshot_of(all_of_them).lines)
+    assert current.held is not None
+    assert current.held["missing"] == ["tenants/t31"]
+    assert set(current) == set(without(all_of_them, 8)), "what has gone does not come back"
     assert Guard().check(current, at(all_of_them, 60)).held is None
+
+
+def deployed(**dags: int) -> Guard:
+    """Return a guard that knows how many DAGs each tenant has deployed."""
+    names = {tenant: [f"{tenant}__d{number}" for number in range(count)] for tenant, count in dags.items()}
+    return Guard(deployed=lambda: names)
+
+
+def test_what_was_removed_never_returns() -> None:
+    """A tenant that was deleted, and whose DAG has gone, is not brought back by a later hold: it would run again."""
+    guard = deployed(**{f"t{number:02}": 1 for number in range(6)})
+    first = guard.check(at(tenants(6), 0), at(without(tenants(6), 1), 5))
+    assert "tenants/t05" not in first
+    assert first.held is None
+    second = deployed(**{f"t{number:02}": 1 for number in range(5)}).check(first, at(without(tenants(6), 3), 13))
+    assert second.held is not None
+    assert second.held["missing"] == ["tenants/t03", "tenants/t04"]
+    assert "tenants/t05" not in second
+
+
+def test_documents_that_mention_many_dags_weigh_what_they_have() -> None:
+    """A document with a thousand entries of a builder that does not exist does not let everybody else vanish."""
+    evil = {"tenants/evil": {"dags": {"NoBuilder": [{"name": f"d{number}"} for number in range(1_000)]}}}
+    guard = deployed(**{f"t{number:02}": 1 for number in range(20)})
+    found = guard.check(snapshot_of({**tenants(20), **evil}), snapshot_of({**tenants(2), **evil}))
+    assert reason(found) == "18 of 20 DAGs would go because their keys are missing"
+
+
+def test_what_never_had_a_dag_is_not_held() -> None:
+    """Tenants that were never valid may be deleted at once; beside others that are held they go."""
+    wrong: dict[str, Any] = {f"tenants/wrong{number}": {"dags": {"NoBuilder": {}}} for number in range(9)}
+    guard = deployed(**{f"t{number:02}": 1 for number in range(6)})
+    assert guard.check(snapshot_of({**tenants(6), **wrong}), snapshot_of(tenants(6))).held is None
+    found = guard.check(snapshot_of({**tenants(6), **wrong}), snapshot_of(tenants(1)))
+    assert set(found) == set(tenants(6))
+
+
+def test_a_hold_names_keys_and_dags() -> None:
+    """Whoever is asked to accept a hold reads which keys are missing and which DAGs would go."""
+    guard = deployed(**{f"t{number:02}": 1 for number in range(20)})
+    held = guard.check(snapshot_of(tenants(20)), snapshot_of(tenants(5))).held
+    assert held is not None
+    assert held["reason"].endswith(
+        ": tenants/t05, tenants/t06, tenants/t07, tenants/t08, tenants/t09, tenants/t10, "
+        "tenants/t11, tenants/t12, tenants/t13, tenants/t14 and 5 more"
+    )
+    assert held["dags"] == [f"t{number:02}__d0" for number in range(5, 20)]
+
+
+KEYS = st.sampled_from([f"tenants/t{number:02}" for number in range(8)])
+
+
+@given(st.lists(st.lists(KEYS, max_size=8), max_size=8))
+def test_nothing_returns_without_a_document(steps: list[list[str]]) -> None:
+    """Whatever is written and deleted, in any order: what the guard has let go stays gone until it is written again."""
+    current = at(tenants(8), 0)
+    for number, keys in enumerate(steps):
+        names = {key.removeprefix("tenants/"): [f"{key}__d"] for key in current}
+        new = at(dict.fromkeys(keys, ONE_DAG), 10.0 * number)
+        after = Guard(deployed=lambda: names).check(current, new)  # noqa: B023  # called within this step
+        assert set(after) <= set(current) | set(new)
+        current = after
 
 
 def test_what_went_long_ago_no_longer_counts() -> None:

@@ -76,7 +76,7 @@ def status(entry: Entry | None) -> dict[str, Any]:
 
 def test_the_status_says_what_is_in_force(reporter: Reporter, store: Counting) -> None:
     """It stands beside the prefix, under the deployment's name, with all that somebody looks for."""
-    held = {"version": "other", "reason": "half of it is gone", "missing": ["tenants/x", "tenants/y"]}
+    held = {"version": "other", "reason": "half of it is gone", "missing": ["tenants/x"], "dags": ["x__job"]}
     now = edition(held)
     report(reporter, now, ["tenants/x: bad"])
     found = status(store.get("tested/status"))
@@ -91,7 +91,7 @@ def test_the_status_says_what_is_in_force(reporter: Reporter, store: Counting) -
         "agreed": 5.0,
         "dags": 1,
         "draining": ["acme__old"],
-        "held": {"version": "other", "reason": "half of it is gone"},
+        "held": held,
         "problems": ["tenants/x: bad"],
     }
 
