@@ -8,6 +8,7 @@ not parsed again for that. Where nothing changes nothing moves.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -16,6 +17,10 @@ ALONE = 8
 """So many tenants that change at once count as single ones."""
 SHARD_DAGS = 50
 """How many DAGs a shared file is filled with, unless the limits leave too few files."""
+
+
+_is_file = re.compile(r"(?:tenants/[a-z0-9][a-z0-9_-]{0,62}|shards/[0-9]{3})\.py", re.ASCII).fullmatch
+"""Tenants' ids as in `models.ID_PATTERN`, whose module a task's start does not import."""
 
 
 class Limits(NamedTuple):
@@ -35,6 +40,11 @@ def own_file(tenant: str) -> str:
 def shard(number: int) -> str:
     """Return the path of a shared file, below the bundle."""
     return f"shards/{number:03}.py"
+
+
+def is_file(path: str) -> bool:
+    """Say whether it is the path of a tenant's own file or of a shared one."""
+    return _is_file(path) is not None
 
 
 def arrange(

@@ -6,7 +6,6 @@ Installed modules are the environment's: they change when that does.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import SettingsError, SnapshotError
+from .manifest import is_archive_of, reference
 
 if TYPE_CHECKING:
     from airflow.dag_processing.bundles.base import BaseDagBundle
@@ -93,7 +93,7 @@ class Codebase:
         if self._known is None or self._known[0] != state:
             sources = tuple(self._source(each, roots, base, inner=version is not None) for each in self.builders)
             self.archive = _pack(roots) if roots and version is None else None
-            name = hashlib.sha256(self.archive).hexdigest()[:16] if self.archive is not None else version
+            name = reference(self.archive) if self.archive is not None else version
             self._known = (state, Code(name, sources, version))
         return self._known[1]
 
@@ -107,7 +107,7 @@ class Codebase:
 
         Raises:
             OSError, SettingsError: it cannot be.
-            SnapshotError: there is no archive, or it is damaged.
+            SnapshotError: there is no archive, it is damaged, or it is not that of this code.
         """
         if code.folder is None or (target := bundle / code.folder).exists():
             return
@@ -118,10 +118,16 @@ class Codebase:
             link.symlink_to(self._pinned(code.inner).path)
             link.replace(target)
             return
+        if code.name is None or archive is None or not is_archive_of(archive, code.name):
+            found = reference(archive) if archive is not None else "there is none"
+            raise SnapshotError(
+                f"the builders' code {code.name} of the bundle {self.name}: its archive is another one ({found}), so "
+                "nothing of it is used"
+            )
         new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".code-"))
         new.chmod(0o755)
         try:
-            _unpack(archive or b"", new, code.name)
+            _unpack(archive, new, code.name)
             new.rename(target)
         except OSError:
             if not target.exists():  # another process was quicker

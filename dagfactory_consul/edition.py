@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -13,8 +12,9 @@ from .arrangement import Limits, arrange
 from .codebase import Code
 from .contents import Contents, State, state_of, to_json
 from .head import Head
-from .history import History, Version, part_of, reference
+from .history import History, part_of
 from .keyed_file import dumps
+from .manifest import Version, reference
 from .release import DRAINING, GONE, Placement, Release, placement_of, problems_of, shared_of
 from .snapshot import Snapshot
 
@@ -99,14 +99,21 @@ def make(
             references[path] = _add(blobs, contents.to_bytes())
     code_blob = _code_blob(blobs, code, archive, previous)
     parts = _in_parts(places, blobs, previous.version.places.values() if previous is not None else ())
-    name = _version_name(references, parts, release, code)
-    state = _add(blobs, _state(release, code))
     version = Version(
-        name, stamp.at, references, parts, release.fingerprint, state, code.name, code_blob, dict(modules)
-    )
+        "",
+        stamp.at,
+        references,
+        parts,
+        release.fingerprint,
+        _gone(release, blobs),
+        code.name,
+        code_blob,
+        dict(modules),
+    ).named()
+    state = _add(blobs, _state(release, code))
     head = Head(
         stamp.sequence,
-        name,
+        version.name,
         state,
         _add(blobs, dumps(snapshots.about(snapshot)).encode()),
         _documents(snapshot, previous, blobs),
@@ -190,10 +197,10 @@ def _indexes(previous: Edition | None) -> dict[str, int]:
     return {tenant: index for contents in previous.files.values() for tenant, index in contents.indexes.items()}
 
 
-def _version_name(files: Mapping[str, str], places: Mapping[str, str], release: Release, code: Code) -> str:
-    """Return a name that no other version has: what returns to a former state may stand in other files than then."""
-    name = hashlib.sha256(dumps([files, places, release.fingerprint, code.name]).encode()).hexdigest()[:16]
-    return f"{code.inner}-{name}" if code.inner else name
+def _gone(release: Release, blobs: dict[str, bytes]) -> str | None:
+    """Return the reference of the DAGs that were removed lately. The name covers it: a task may start from them."""
+    gone = [to_json(each) for each in release.dags.values() if not each.shown]
+    return _add(blobs, dumps(gone).encode()) if gone else None
 
 
 def _code_blob(blobs: dict[str, bytes], code: Code, archive: bytes | None, previous: Edition | None) -> str | None:

@@ -6,17 +6,14 @@ store stands a folder on this machine, which the processor fills: a worker that 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
 
 from .errors import SnapshotError, VersionGoneError
-from .keyed_file import dumps
+from .manifest import Version, reference
 from .stores.base import MAX_VALUE_BYTES, Store, StoreUser
 from .stores.replacing import replace_file
 
@@ -25,44 +22,6 @@ log = logging.getLogger(__name__)
 _PART = MAX_VALUE_BYTES - 1024
 _BLOBS = "blobs"
 _VERSIONS = "versions"
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading a version raises that is damaged, or was written by another version of this package."""
-
-
-class Version(NamedTuple):
-    """What one version of a bundle consists of."""
-
-    name: str
-    at: float
-    """When it came into force, in seconds since the epoch."""
-    files: Mapping[str, str]
-    """By path below the bundle, the reference of its contents."""
-    places: Mapping[str, str]
-    """By part (see `part_of`), the reference of its DAGs' places: DAG id to path."""
-    fingerprint: str
-    """Of the code with which all of it was verified."""
-    state: str
-    """The reference of what is not in its files: the DAGs that have gone lately, for one."""
-    code: str | None = None
-    """The name of the builders' code that belongs to it (see `codebase`); None where they are installed."""
-    code_blob: str | None = None
-    """The reference of that code; None where an inner bundle brings it."""
-    modules: Mapping[str, tuple[str, ...]] = {}
-    """By builder, the `airflow.*` modules that it imports."""
-
-    @classmethod
-    def of_json(cls, fields: Mapping[str, Any]) -> Self:
-        modules = {builder: tuple(names) for builder, names in fields["modules"].items()}
-        return cls(**{**fields, "modules": modules})
-
-    def blobs(self) -> set[str]:
-        """Return all references."""
-        return {self.state, *self.files.values(), *self.places.values(), *filter(None, [self.code_blob])}
-
-
-def reference(data: bytes) -> str:
-    """Return the reference of contents: a hash of them."""
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def part_of(key: str) -> str:
@@ -91,14 +50,14 @@ class History(StoreUser):
         self.put_locally(blobs, version)
         self.store.put_many(self._items(blobs))
         if version is not None:
-            self.store.put_many(_parts(self._key(_VERSIONS, version.name), dumps(version._asdict()).encode()))
+            self.store.put_many(_parts(self._key(_VERSIONS, version.name), version.to_bytes()))
 
     def put_locally(self, blobs: Mapping[str, bytes], version: Version | None = None) -> None:
         """Keep contents in the folder alone."""
         for ref, data in blobs.items():
             self._keep(_BLOBS, ref, data)
         if version is not None:
-            self._keep(_VERSIONS, version.name, dumps(version._asdict()).encode())
+            self._keep(_VERSIONS, version.name, version.to_bytes())
 
     def get(self, refs: Iterable[str]) -> dict[str, bytes]:
         """Return contents by their references.
@@ -129,19 +88,24 @@ class History(StoreUser):
         """Return a version; None if it is neither here nor there.
 
         Raises:
-            SnapshotError: it is damaged, or written by another version of this package.
+            SnapshotError: it is damaged, or is not what was published under this name.
             StoreError: the store does not answer.
         """
         if (kept := self._kept(_VERSIONS, name)) is not None:
-            with suppress(*_UNREADABLE):
-                return Version.of_json(json.loads(kept))
+            with suppress(ValueError):  # the store may have it as it was published
+                return Version.of_bytes(kept, name)
         data = self._fetch(_VERSIONS, [name]).get(name)
         if data is None:
             return None
         try:
-            version = Version.of_json(json.loads(data))
-        except _UNREADABLE as error:
-            raise SnapshotError(f"{self.store.url}: {self._key(_VERSIONS, name)} cannot be read: {error!r}") from error
+            version = Version.of_bytes(data, name)
+        except ValueError as error:
+            key = self._key(_VERSIONS, name)
+            raise SnapshotError(
+                f"{self.store.url}: {key} is not version {name} as it was published: {error}. See who may write there. "
+                "If it is the version in use, delete that key, and the DAG processor writes it again within ten "
+                "minutes; else clear the run's tasks with the latest version of the bundle"
+            ) from error
         self._keep(_VERSIONS, name, data)
         return version
 
@@ -150,8 +114,8 @@ class History(StoreUser):
         found = []
         if self.folder is not None and (self.folder / _VERSIONS).is_dir():
             for path in (self.folder / _VERSIONS).iterdir():
-                with suppress(*_UNREADABLE, OSError):
-                    found.append(Version.of_json(json.loads(path.read_bytes())))
+                with suppress(ValueError, OSError):
+                    found.append(Version.of_bytes(path.read_bytes(), path.name))
         return found
 
     def keep_here(self, versions: Collection[str], blobs: Collection[str]) -> None:

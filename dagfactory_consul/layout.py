@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .codebase import FOLDER
 from .contents import Contents
-from .history import reference
+from .manifest import reference
 from .occupancy import Parsed
 from .stores.replacing import replace_file
 from .watch import Watch, touch

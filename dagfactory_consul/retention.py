@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from .edition import Edition
 from .errors import SnapshotError, StoreError, VersionGoneError
-from .history import History, Version
+from .history import History
+from .manifest import Version
 from .settings import Settings
 
 log = logging.getLogger(__name__)

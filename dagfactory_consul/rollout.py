@@ -137,7 +137,7 @@ class Rollout:
     def is_new(self, tried: Tried) -> bool:
         """Say whether what has passed differs from what is in force."""
         edition = self.agreement.edition
-        if edition is None or tried.code != self.agreement.code:
+        if edition is None or edition.version.is_former or tried.code != self.agreement.code:
             return True
         before = edition.snapshot
         same = before.version == tried.snapshot.version and before.held == tried.snapshot.held

@@ -18,7 +18,8 @@ from .codebase import FOLDER, Code, Codebase
 from .contents import Contents
 from .errors import StoreUnreachable, VersionGoneError
 from .head import Head, Heads
-from .history import History, Version, part_of
+from .history import History, part_of
+from .manifest import Version
 from .release import placement_of
 from .runtime import SYS_PATH, history_store, runtime_store
 from .settings import Settings
@@ -210,7 +211,8 @@ class Worker:
         Airflow names the version at the end of a parse, so a parse that was under way gives a DAG, and with it the next
         run, a version that has it no more.
         """
-        for fields in json.loads(self._get(record, [record.state])[record.state])["gone"]:
+        gone = json.loads(self._get(record, [record.gone])[record.gone]) if record.gone is not None else []
+        for fields in gone:
             if fields["spec"]["dag_id"] == dag_id:
                 return Contents(self.history.deployment, {}, {dag_id: placement_of(fields)})
         raise VersionGoneError(f"version {record.name} of the bundle {self.name} has no DAG {dag_id!r}")

@@ -166,6 +166,9 @@ def test_a_tenant_without_a_document_keeps_its_index() -> None:
         {"release": of(placed(), fingerprint="other")},
         {"release": of(placed()), "limits": Limits(0, 3)},
         {"release": of(placed()), "code": Code("other", ())},
+        {"release": of(placed()), "archive": b"other"},
+        {"release": of(placed()), "modules": {"Job": ("airflow.b",)}},
+        {"release": of(placed(), placed("old__job", GONE, 3.0))},
     ],
 )
 def test_whatever_may_change_a_run_changes_the_version(other: dict[str, Any]) -> None:
@@ -175,8 +178,8 @@ def test_whatever_may_change_a_run_changes_the_version(other: dict[str, Any]) ->
 
 
 def test_what_changes_no_run_changes_no_version() -> None:
-    """Problems, gone DAGs, and the time of it all are no part of a version's name."""
-    release = of(placed(), placed("old__job", GONE, 3.0), problems=(Problem("tenants/x", "bad"),))
+    """Problems, and the time of it all, are no part of a version's name."""
+    release = of(placed(), problems=(Problem("tenants/x", "bad"),))
     later = make(release, stamp=Stamp(9, 99.0, "there", "tenants"))
     assert later.edition.version.name == make(of(placed())).edition.version.name
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dagfactory_consul.errors import SnapshotError, StoreDenied, StoreUnreachable, VersionGoneError
-from dagfactory_consul.history import History, Version, part_of, reference
+from dagfactory_consul.history import History, part_of
+from dagfactory_consul.keyed_file import dumps
+from dagfactory_consul.manifest import Version, reference
 from dagfactory_consul.stores import open_store
 from dagfactory_consul.stores.base import Store
 from dagfactory_consul.stores.memory import MemoryStore
@@ -58,8 +63,12 @@ def blobs(*data: bytes) -> dict[str, bytes]:
     return {reference(each): each for each in data}
 
 
-def version(name: str = "v1", **files: str) -> Version:
-    return Version(name, 5.0, files, {"07": "ref"}, "print", "state", "code", "blob", {"Job": ("airflow.a",)})
+def version(print_: str = "print", **files: str) -> Version:
+    paths = {f"tenants/{name}.py": ref for name, ref in files.items()}
+    return Version("", 5.0, paths, {"07": "ref"}, print_, "gone", "code", "blob", {"Job": ("airflow.a",)}).named()
+
+
+V1, V2 = version(), version("other")
 
 
 LARGE = random.Random(3).randbytes(2_000_000)  # noqa: S311  # only not to be packed
@@ -72,8 +81,8 @@ def test_what_is_written_is_read_elsewhere(store: Store) -> None:
     History(lambda: store, "tested", None, fill=False).put(known, version(a="x"))
     other = History(lambda: store, "tested", None, fill=False)
     assert other.get(known) == known
-    assert other.version("v1") == version(a="x")
-    assert other.version("v2") is None
+    assert other.version(version(a="x").name) == version(a="x")
+    assert other.version(V2.name) is None
 
 
 def test_what_is_dropped_is_gone_with_all_its_parts(store: Store) -> None:
@@ -82,12 +91,12 @@ def test_what_is_dropped_is_gone_with_all_its_parts(store: Store) -> None:
     other.put(blobs(LARGE), version())
     history = History(lambda: store, "tested", None, fill=False)
     history.put(blobs(LARGE, b"stays"), version())
-    history.put({}, version("v2"))
-    history.drop(["v1"], [reference(LARGE)])
-    assert history.keys() == ({"v2"}, {reference(b"stays")})
+    history.put({}, V2)
+    history.drop([V1.name], [reference(LARGE)])
+    assert history.keys() == ({V2.name}, {reference(b"stays")})
     assert not [key for key in store.keys() if key.startswith("tested/") and ".part" in key]  # noqa: SIM118
     assert other.get([reference(LARGE)]) == blobs(LARGE)
-    assert other.keys() == ({"v1"}, {reference(LARGE)})
+    assert other.keys() == ({V1.name}, {reference(LARGE)})
 
 
 def test_what_is_missing_is_an_error_that_says_so(here: History) -> None:
@@ -102,11 +111,11 @@ def test_a_store_that_does_not_answer(here: History) -> None:
     here.put(blobs(b"one"), version())
     here.store.failure = StoreUnreachable("asleep", store="x")  # type: ignore[attr-defined]
     assert here.get([reference(b"one")]) == blobs(b"one")
-    assert here.version("v1") == version()
+    assert here.version(V1.name) == V1
     with pytest.raises(StoreUnreachable):
         here.get([reference(b"two")])
     with pytest.raises(StoreUnreachable):
-        here.version("v2")
+        here.version(V2.name)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"nonsense", b"1\nnonsense", b"7\n"])
@@ -139,7 +148,7 @@ def test_a_damaged_folder_is_read_over(here: History, tmp_path: Path) -> None:
         if path.is_file():
             path.write_bytes(b"{")
     assert here.get([reference(b"one")]) == blobs(b"one")
-    assert here.version("v1") == version()
+    assert here.version(V1.name) == V1
     assert (tmp_path / "cache/blobs" / reference(b"one")).read_bytes() == b"one"
 
 
@@ -151,12 +160,97 @@ def test_a_version_of_another_format_is_an_error_of_ours(here: History, written:
         here.version("v1")
 
 
+FORGERIES = [
+    {"files": {"tenants/acme.py": "forged"}},
+    {"places": {"07": "forged"}},
+    {"fingerprint": "forged"},
+    {"gone": "forged"},
+    {"code": "forged"},
+    {"code_blob": "forged"},
+    {"modules": {"Job": ("forged",)}},
+    {"format": 1},
+]
+
+
+@pytest.mark.parametrize("forged", FORGERIES)
+def test_a_record_that_was_changed_in_the_store_is_refused(here: History, forged: dict[str, Any]) -> None:
+    """Whoever may write to the history changes nothing of what a version is: the error names version and store."""
+    elsewhere(here).put({}, V1._replace(**forged))
+    with pytest.raises(SnapshotError, match=rf"memory://.*tested/versions/{V1.name} is not version {V1.name}"):
+        here.version(V1.name)
+
+
+def test_another_version_under_a_versions_name_is_refused(here: History) -> None:
+    """A whole, valid record of another version does not pass for the one that is asked for."""
+    elsewhere(here).put({}, V2._replace(name=V1.name))
+    with pytest.raises(SnapshotError, match=V2.name):
+        here.version(V1.name)
+
+
+@pytest.mark.parametrize(
+    "path", ["../x.py", "/etc/x.py", "tenants/../x.py", "code/x.py", "tenants/a.py\0", "shards/1.py"]
+)
+def test_a_file_that_no_bundle_has_is_refused(here: History, path: str) -> None:
+    """Only tenants' own files and shared ones are files of a version, even where its name is right."""
+    bad = V1._replace(files={path: "ref"}).named()
+    elsewhere(here).put({}, bad)
+    with pytest.raises(SnapshotError, match="is no file of a bundle"):
+        here.version(bad.name)
+
+
+@pytest.mark.parametrize("field", [{"at": "soon"}, {"files": ["a"]}, {"code": 5}, {"modules": {"Job": 3}}, {"x": 1}])
+def test_a_record_of_other_types_is_an_error_of_ours(here: History, field: dict[str, Any]) -> None:
+    """Types are checked when a record is read, and not where a value is used."""
+    record = json.dumps({**V1._asdict(), **field})
+    here.store.put(f"tested/versions/{V1.name}", b"1\n" + zlib.compress(record.encode()))
+    with pytest.raises(SnapshotError, match=V1.name):
+        here.version(V1.name)
+
+
+FORMER = {
+    "at": 5.0,
+    "files": {"tenants/acme.py": "ref"},
+    "places": {"07": "ref"},
+    "fingerprint": "print",
+    "state": "state",
+    "code": None,
+    "code_blob": None,
+    "modules": {"Job": ["airflow.a"]},
+}
+"""As the package wrote it before records bore the number of their format."""
+
+
+def put_former(here: History, **changed: Any) -> str:
+    """Write such a record, and return its name."""
+    named = [FORMER["files"], FORMER["places"], FORMER["fingerprint"], FORMER["code"]]
+    name = hashlib.sha256(dumps(named).encode()).hexdigest()[:16]
+    here.store.put(
+        f"tested/versions/{name}", b"1\n" + zlib.compress(dumps({**FORMER, "name": name, **changed}).encode())
+    )
+    return name
+
+
+def test_a_version_of_the_former_format_is_read(here: History) -> None:
+    """Runs that began before an upgrade end as they began; their version's name is checked as it was made."""
+    found = here.version(put_former(here))
+    assert found is not None
+    assert (found.is_former, found.files, found.gone) == (True, FORMER["files"], None)
+    assert here.version(found.name) == found
+
+
+def test_a_changed_version_of_the_former_format_is_refused(here: History) -> None:
+    """The former names bind what they cover."""
+    name = put_former(here, files={"tenants/acme.py": "forged"})
+    with pytest.raises(SnapshotError, match=name):
+        here.version(name)
+
+
 def test_the_versions_of_this_machine(here: History, tmp_path: Path) -> None:
     """Those in the folder are listed, without what cannot be read."""
-    here.put({}, version("v1"))
-    here.put_locally({}, version("v2"))
+    here.put({}, V1)
+    here.put_locally({}, V2)
     (tmp_path / "cache/versions/v3").write_bytes(b"damaged")
-    assert sorted(each.name for each in here.versions_here()) == ["v1", "v2"]
+    assert sorted(each.name for each in here.versions_here()) == sorted([V1.name, V2.name])
 
 
 def test_what_is_put_locally_stands_here_alone(here: History) -> None:

@@ -7,13 +7,15 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dagfactory_consul.arrangement import shard
 from dagfactory_consul.codebase import Codebase
-from dagfactory_consul.errors import StoreUnreachable, VersionGoneError
+from dagfactory_consul.errors import SnapshotError, StoreUnreachable, VersionGoneError
 from dagfactory_consul.history import part_of
+from dagfactory_consul.manifest import Version, reference
 from dagfactory_consul.settings import Settings
 from dagfactory_consul.worker import ALL, Worker
 from tests.bundles import BUNDLE, Machine, Site, parse
@@ -161,6 +163,38 @@ def test_a_dag_that_the_version_never_had(site: Site, one: Machine) -> None:
     """A version that is there and has no such DAG says so."""
     for dag_id in ("nobody__job", next(f"x{n}" for n in range(999) if part_of(f"x{n}") == part_of("acme__job"))):
         assert f"no DAG '{dag_id}'" in missed(worker(site, dag_id), one.head.version, dag_id)
+
+
+def forge(site: Site, version: str, **fields: Any) -> Version:
+    """Write other contents under a version's name, as somebody does who may write to the history alone."""
+    record = site.history().version(version)
+    assert record is not None
+    site.history().put({}, record._replace(**fields))
+    return record
+
+
+def test_a_forged_version_runs_nothing(site: Site, one: Machine) -> None:
+    """Other code under the name of the version that a run is pinned to is refused, and nothing is laid out."""
+    evil = b"an archive with other code"
+    site.history().put({reference(evil): evil})
+    forge(site, one.head.version, code_blob=reference(evil), code=reference(evil))
+    away = worker(site)
+    with pytest.raises(SnapshotError, match=f"is not version {one.head.version} as it was published"):
+        away.lay_out(one.head.version, "acme__job")
+    assert not away.versions.exists()
+
+
+def test_an_archive_that_is_not_its_codes_is_never_unpacked(site: Site, one: Machine) -> None:
+    """The code's own name is a hash of its archive: another one is refused, although its reference is right."""
+    record = site.history().version(one.head.version)
+    assert record is not None
+    evil = b"an archive with other code"
+    forged = record._replace(code_blob=reference(evil)).named()
+    site.history().put({reference(evil): evil}, forged)
+    away = worker(site)
+    with pytest.raises(SnapshotError, match="its archive is another one"):
+        away.lay_out(forged.name, "acme__job")
+    assert list(away.versions.rglob("*.py")) == []
 
 
 def test_a_store_that_does_not_answer(site: Site, one: Machine) -> None:
