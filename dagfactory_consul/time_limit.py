@@ -5,7 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
+
+IMPORTS = 120.0
+"""Seconds that Airflow's own imports may take within a limit, besides: a cold, busy machine takes ten for them."""
+_TICK = 0.1
+"""Seconds between two looks at what the code within is doing, at most."""
 
 
 class TimeLimitExceededError(BaseException):
@@ -15,6 +21,9 @@ class TimeLimitExceededError(BaseException):
 class time_limit:  # noqa: N801  # used as a function is
     """Raise TimeLimitExceededError where the code within takes longer: `with time_limit(5, "the import"): …`.
 
+    The time in which a module of Airflow is imported does not count: the builder that asks for it first would pay for
+    it, and an import that is broken off leaves modules behind that fail for everybody after.
+
     It works by SIGALRM, so only in the main thread, and only as soon as Python code runs; elsewhere there is no limit.
     A timer that is running already (Airflow's own, around the parse of a file) goes on afterwards where it was, and one
     that ends sooner is left alone: it says so itself.
@@ -22,14 +31,26 @@ class time_limit:  # noqa: N801  # used as a function is
     Args:
         seconds: the limit; 0 for none.
         what: that takes so long, for the error.
+        on_import: is called now and then while a module of Airflow is imported.
     """
 
-    __slots__ = ("_outer_handler", "_outer_left", "_started", "seconds", "what")
+    __slots__ = (
+        "_importing",
+        "_last",
+        "_on_import",
+        "_outer_handler",
+        "_outer_left",
+        "_started",
+        "_used",
+        "seconds",
+        "what",
+    )
 
-    def __init__(self, seconds: float, what: str) -> None:
+    def __init__(self, seconds: float, what: str, *, on_import: Callable[[], object] | None = None) -> None:
         self.seconds = seconds
         self.what = what
-        self._started = 0.0
+        self._on_import = on_import
+        self._started = self._used = self._importing = 0.0
 
     def __enter__(self) -> None:
         if self.seconds <= 0 or threading.current_thread() is not threading.main_thread():
@@ -37,9 +58,10 @@ class time_limit:  # noqa: N801  # used as a function is
         self._outer_left = signal.getitimer(signal.ITIMER_REAL)[0]
         if self._outer_left and self._outer_left <= self.seconds:
             return
-        self._started = time.monotonic()
-        self._outer_handler = signal.signal(signal.SIGALRM, self._stop)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        self._started = self._last = time.monotonic()
+        self._outer_handler = signal.signal(signal.SIGALRM, self._look)
+        tick = min(_TICK, self.seconds / 4)
+        signal.setitimer(signal.ITIMER_REAL, tick, tick)
 
     def __exit__(self, *_: object) -> None:
         if not self._started:
@@ -50,5 +72,25 @@ class time_limit:  # noqa: N801  # used as a function is
             left = self._outer_left - (time.monotonic() - self._started)
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left))
 
-    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        raise TimeLimitExceededError(f"{self.what} took longer than {self.seconds:g} s")
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        if self._outer_left and now - self._started >= self._outer_left and callable(self._outer_handler):
+            self._outer_handler(number, frame)
+        elif _imports_airflow(frame) and self._importing < IMPORTS:
+            self._importing += passed
+            if self._on_import is not None:
+                self._on_import()
+        else:
+            self._used += passed
+            if self._used >= self.seconds:
+                raise TimeLimitExceededError(f"{self.what} took longer than {self.seconds:g} s")
+
+
+def _imports_airflow(frame: FrameType | None) -> bool:
+    """Say whether a module of Airflow's is just being run for the first time, and with it all that it imports."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and str(frame.f_globals.get("__name__")).startswith("airflow."):
+            return True
+        frame = frame.f_back
+    return False

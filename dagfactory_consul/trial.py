@@ -263,7 +263,13 @@ class _Trial:
         from .verify import verify
 
         spec = placed.spec
-        with time_limit(self.settings.build_timeout, f"building {spec.dag_id}"):
+        limit = self.settings.build_timeout
+
+        def renew() -> None:
+            """Tell the parent that the time in which Airflow is imported is not the builder's."""
+            self.note.put(self._thing(placed), limit)
+
+        with time_limit(limit, f"building {spec.dag_id}", on_import=renew):
             dag = build_dag(registry[spec.builder], spec, draining=placed.state == DRAINING)
             verify(dag, pools=self.job.pools)
 

@@ -89,3 +89,34 @@ def test_another_thread_has_no_limit() -> None:
     thread.start()
     thread.join()
     assert ended.is_set()
+
+
+def run_module(name: str, seconds: float) -> None:
+    """Run code as the import of a module of that name does."""
+    exec(compile(f"spin({seconds})", name, "exec"), {"__name__": name, "spin": spin})  # noqa: S102  # the test's own
+
+
+def test_airflows_imports_do_not_count() -> None:
+    """Who asks for a module of Airflow first does not pay for its import, which goes through to its end."""
+    asked: list[int] = []
+    with time_limit(0.2, "building acme", on_import=lambda: asked.append(1)):
+        run_module("airflow.providers.heavy", 0.6)
+    assert asked
+
+
+def test_other_imports_count() -> None:
+    """A builder's own module that takes long is the builder's affair."""
+    with pytest.raises(TimeLimitExceededError), time_limit(0.1, "it"):
+        run_module("acme.heavy", 5)
+
+
+def test_an_outer_timer_comes_during_an_import() -> None:
+    """Airflow's own limit around the whole file comes when it is due, although nothing counts until then."""
+    before = signal.signal(signal.SIGALRM, raise_outer)
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.raises(OuterError), time_limit(0.2, "it"):
+            run_module("airflow.providers.heavy", 5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
