@@ -16,6 +16,7 @@ from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
 from dagfactory_consul.codebase import MAX_BYTES, Code, Codebase, sources_at
 from dagfactory_consul.errors import SettingsError, SnapshotError
+from dagfactory_consul.manifest import reference
 from tests.making import write
 
 
@@ -219,12 +220,17 @@ def archive_with(entry: tarfile.TarInfo) -> bytes:
     return buffer.getvalue()
 
 
+def named(archive: bytes) -> Code:
+    """Return the code that an archive is of."""
+    return Code(reference(archive), ())
+
+
 @pytest.mark.parametrize("name", ["../../../escaped.py", "{folder}/escaped.py", "0/../../../../escaped.py"])
 def test_an_archive_cannot_write_elsewhere(builders: Path, tmp_path: Path, name: str) -> None:
     """Whoever may write into the history may not write outside the bundle's folder by it."""
     archive = archive_with(tarfile.TarInfo(name.format(folder=tmp_path)))
     with pytest.raises(SnapshotError, match=r"escaped\.py"):
-        codebase(builders).lay_out(Code("abc", ()), tmp_path / "deep/bundle", archive)
+        codebase(builders).lay_out(named(archive), tmp_path / "deep/bundle", archive)
     assert not list(tmp_path.rglob("escaped.py"))
 
 
@@ -233,8 +239,9 @@ def test_an_archive_holds_plain_files_only(tmp_path: Path, kind: bytes) -> None:
     """A link, a device or a pipe in the code's archive is refused: only files are packed."""
     entry = tarfile.TarInfo("0/strange")
     entry.type, entry.linkname = kind, "/etc/passwd"
+    archive = archive_with(entry)
     with pytest.raises(SnapshotError, match="0/strange"):
-        codebase().lay_out(Code("abc", ()), tmp_path, archive_with(entry))
+        codebase().lay_out(named(archive), tmp_path, archive)
     assert list((tmp_path / "code").iterdir()) == []
 
 
@@ -242,8 +249,10 @@ def test_modes_in_an_archive_count_for_nothing(tmp_path: Path) -> None:
     """No file of the code can be executed, or belongs to somebody else, because an archive says so."""
     entry = tarfile.TarInfo("0/job.py")
     entry.mode = 0o6777
-    codebase().lay_out(Code("abc", ()), tmp_path, archive_with(entry))
-    assert stat.S_IMODE((tmp_path / "code/abc/0/job.py").stat().st_mode) & 0o6111 == 0
+    archive = archive_with(entry)
+    codebase().lay_out(named(archive), tmp_path, archive)
+    (file,) = (tmp_path / "code").glob("*/0/job.py")
+    assert stat.S_IMODE(file.stat().st_mode) & 0o6111 == 0
 
 
 def test_an_inner_bundle_without_versions(builders: Path, tmp_path: Path) -> None:
