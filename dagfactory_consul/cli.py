@@ -47,7 +47,11 @@ def push(
     from .stores import open_store
     from .stores.base import READY
 
-    entries = open_store(str(folder.resolve())).read().entries
+    source = open_store(str(folder.resolve()))
+    reading = source.read()
+    for key, reason in reading.unreadable.items():
+        raise source.unreadable(key, reason)
+    entries = reading.entries
     for entry in entries:
         if entry.key != READY:
             decode(entry.key, entry.value)

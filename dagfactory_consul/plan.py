@@ -168,7 +168,7 @@ class _Planner:
         elif key == "tenants":  # still here: the list could not be read (see `snapshot`)
             self._note(key, malformed or "")
         elif key not in (DEFAULTS, READY):
-            self._note(key, f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
+            self._note(key, malformed or f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
 
     def _check_defaults(self) -> None:
         """Note what the defaults say for a builder that does not exist, or that it does not take from anybody."""

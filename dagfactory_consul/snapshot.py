@@ -125,6 +125,9 @@ def from_reading(
         if line is None or not line.startswith(start) or LIMIT in line:  # the limit may be another one by now
             line = start + _decoded(key, text, line, None if key == LIST else largest)
         lines[key] = line
+    for key, reason in reading.unreadable.items():
+        # Not missing: who has last good DAGs keeps them.
+        lines[key] = "[0,null," + _malformed(key, reason, known.get(key))
     if LIST in lines:
         _expand_list(lines, largest)
     return of_lines(lines, source=reading.source, mark=reading.mark, read_at=now)
@@ -189,8 +192,14 @@ def _decoded(key: str, text: bytes, before: str | None, largest: int | None) -> 
             _check_project(key, value)
         return f"{keyed_file.dumps(value)}]"
     except DocumentError as error:
-        last_good = json.loads(before)[2] if before is not None and key.startswith(PROJECTS) else None
-        return f"{keyed_file.dumps(last_good)},{keyed_file.dumps(error.reason)}]"
+        return _malformed(key, error.reason, before)
+
+
+def _malformed(key: str, reason: str, before: str | None) -> str:
+    if key == READY:  # its being there is all that it says
+        return "true]"
+    last_good = json.loads(before)[2] if before is not None and key.startswith(PROJECTS) else None
+    return f"{keyed_file.dumps(last_good)},{keyed_file.dumps(reason)}]"
 
 
 def _check_project(key: str, value: Any) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,6 +12,9 @@ from ..errors import StoreRejected
 
 MAX_VALUE_BYTES = 524_288
 """The largest value, in bytes. Consul's own limit, held by every store so that data can move between them."""
+
+MAX_READING_BYTES = 268_435_456
+"""The most bytes that one read takes into memory, all values together: 256 MiB."""
 
 READY = "_ready"
 """The key that marks a data set as complete. While it is missing after it was once there, nothing may vanish."""
@@ -36,6 +39,23 @@ class Reading:
     """What `probe` returns as long as nothing has changed since; None where a store cannot tell."""
     source: str = ""
     """The address of the store that answered, for humans: a chain names the one of its links that did."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """The entries that exist and whose values cannot be had, by key: why, for humans. Each is the problem of its own
+    document; a key that is no document's names the file that nobody can use."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], *, mark: str | None, source: str) -> Reading:
+        """Take over entries, sorted by key; those over the limit become unreadable."""
+        found = tuple(entries)
+        large = {entry.key: too_large(len(entry.value)) for entry in found if len(entry.value) > MAX_VALUE_BYTES}
+        if large:
+            found = tuple(entry for entry in found if entry.key not in large)
+        return cls(found, mark, source, large)
+
+
+def too_large(size: int) -> str:
+    """Say that a value has too many bytes."""
+    return f"has {size:,} bytes; a value ends at {MAX_VALUE_BYTES:,}: split the document"
 
 
 class Store(ABC):
@@ -69,8 +89,15 @@ class Store(ABC):
         return False
 
     def get(self, key: str) -> Entry | None:
-        """Read one entry; None means that it is known not to exist."""
-        return next((entry for entry in self.read().entries if entry.key == key), None)
+        """Read one entry; None means that it is known not to exist.
+
+        Raises:
+            StoreRejected: it exists and cannot be read: it is too large, say.
+        """
+        reading = self.read()
+        if key in reading.unreadable:
+            raise self.unreadable(key, reading.unreadable[key])
+        return next((entry for entry in reading.entries if entry.key == key), None)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Read several entries, each with its own time-out; those that do not exist are left out."""
@@ -78,8 +105,12 @@ class Store(ABC):
         return {key: entry for key, entry in found.items() if entry is not None}
 
     def keys(self) -> list[str]:
-        """List all keys, sorted, without reading their values where the store can do that. Raises as `read` does."""
-        return [entry.key for entry in self.read().entries]
+        """List all keys, sorted, without reading their values where the store can do that. Raises as `read` does.
+
+        Entries that cannot be read are among them.
+        """
+        reading = self.read()
+        return sorted([*(entry.key for entry in reading.entries), *reading.unreadable])
 
     def put(self, key: str, value: bytes) -> None:
         """Write one entry, atomically. Raises StoreRejected where the store is read-only or the value too large."""
@@ -124,10 +155,17 @@ class Store(ABC):
     def check_size(self, key: str, value: bytes) -> None:
         """Refuse a value over the limit, before it is sent anywhere."""
         if len(value) > MAX_VALUE_BYTES:
-            raise StoreRejected(
-                f"{key} has {len(value):,} bytes; a value ends at {MAX_VALUE_BYTES:,}: split the document",
-                store=self.url,
-            )
+            raise self.unreadable(key, too_large(len(value)))
+
+    def checked(self, entry: Entry | None) -> Entry | None:
+        """Return an entry that was read alone. Raises StoreRejected where it is over the limit."""
+        if entry is not None:
+            self.check_size(entry.key, entry.value)
+        return entry
+
+    def unreadable(self, key: str, reason: str) -> StoreRejected:
+        """Return the error for one entry that exists and cannot be used."""
+        return StoreRejected(f"{key} {reason}", store=self.url)
 
 
 class StoreUser:

@@ -85,7 +85,7 @@ class ConsulStore(Store):
             entries = self._entries(answer)
             if answer.found and not any(entry.key == READY for entry in entries):
                 self._confirm_visible(deadline)
-        return Reading(tuple(entries), mark=self._mark(answer), source=self.url)
+        return Reading.of(entries, mark=self._mark(answer), source=self.url)
 
     def keys(self) -> list[str]:
         with self._operation() as deadline:
@@ -114,7 +114,7 @@ class ConsulStore(Store):
             if not answer.found:
                 # A server's own copy may lack what has just been written through another one.
                 answer = self._fetch(self.prefix + key, {}, deadline, consistent=True)
-            return next(iter(self._entries(answer)), None)
+            return self.checked(next(iter(self._entries(answer)), None))
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write in transactions, as few as Consul's limits allow; a value too large for one goes by itself.
@@ -222,8 +222,8 @@ class ConsulStore(Store):
         return f'the token must have `key_prefix "{self.prefix}" {{ policy = "read" }}`'
 
     def _mark(self, answer: Answer) -> str:
-        index = answer.headers.get("X-Consul-Index", "")
-        if not index.isdecimal():
+        index = answer.index
+        if index is None:
             raise StoreUnreachable("sent no X-Consul-Index: is it a Consul?", store=self.url)
         # An emptied prefix keeps its index where a token has lost its rights: that must be looked at.
         return index if answer.found else f"{index}:absent"

@@ -23,8 +23,9 @@ from ..errors import (
     StoreRejected,
     StoreUnreachable,
 )
-from .consul_settings import ConsulSettings
+from .consul_settings import ConsulSettings, warn_of
 from .deadline import DeadlineTransport, until
+from .keys import printable
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class HTTPClient(consul.base.HTTPClient):  # type: ignore[misc]  # py-consul has
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         super().__init__(settings.host, settings.port, settings.scheme, settings.verify)
+        warn_of(settings)
         self.base_uri = settings.base_url
         self.shown = shown
         self.timeout = timeout
@@ -189,11 +191,7 @@ class HTTPClient(consul.base.HTTPClient):  # type: ignore[misc]  # py-consul has
         try:
             response = self._client.send(request, stream=True)
             try:
-                body = bytearray()
-                for part in response.iter_bytes():
-                    body += part
-                    if self.clock() >= deadline:
-                        raise httpx.ReadTimeout("the deadline is over")
+                body = self._body(response, deadline)
             finally:
                 response.close()
         except SettingsError as exc:
@@ -207,25 +205,49 @@ class HTTPClient(consul.base.HTTPClient):  # type: ignore[misc]  # py-consul has
                     f"its certificate is not trusted ({trust}): see CONSUL_CACERT and CONSUL_TLS_SERVER_NAME",
                     store=self.shown,
                 )
-            said = self._without_secrets(str(exc)) or type(exc).__name__
+            said = printable(self._without_secrets(str(exc))) or type(exc).__name__
             return _Answer(may_pass=True), StoreUnreachable(said, store=self.shown)
-        except httpx.DecodingError:
-            return _Answer(may_pass=True), StoreUnreachable("sent an answer that cannot be unpacked", store=self.shown)
+        except StoreUnreachable as exc:
+            return _Answer(), exc
         answer = _Answer(
             response.status_code,
             response.headers,
-            bytes(body),
+            body,
             may_pass=response.status_code in TRY_AGAIN,
             asked=_retry_after(response.headers),
         )
         return answer, self._failure(answer)
+
+    def _body(self, response: httpx.Response, deadline: float) -> bytes:
+        """Read an answer's body, as it was sent.
+
+        Raises:
+            StoreUnreachable: it is larger than may be, or packed although that was not asked for: a few kilobytes of
+                it could unpack to gigabytes.
+            httpx.ReadTimeout: the deadline is over.
+        """
+        packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if packed not in {"", "identity"}:
+            raise StoreUnreachable("sent a packed answer, which was not asked for", store=self.shown)
+        parts: list[bytes] = []
+        left = self._settings.max_bytes
+        for part in response.iter_bytes():
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                limit = f"more than {self._settings.max_bytes:,} bytes (max_bytes)"
+                raise StoreUnreachable(f"sent {limit}, which is not read any further", store=self.shown)
+            if self.clock() >= deadline:
+                raise httpx.ReadTimeout("the deadline is over")
+        return b"".join(parts)
 
     def _failure(self, answer: _Answer) -> StoreError | None:
         """Return what a status means; None for an answer."""
         code = answer.code
         if 200 <= code < 300 or code == 404:
             return None
-        said = self._without_secrets(" ".join(answer.text.split()))[:SHOWN_BODY] or "no reason given"
+        said = self._without_secrets(" ".join(answer.text.split()))
+        said = printable(said[:SHOWN_BODY]) or "no reason given"
         kind: type[StoreError] = StoreRejected
         if code in {401, 403} or (code == 409 and "Permission denied" in said):  # 409 is a transaction's refusal
             kind = StoreDenied

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ..errors import SettingsError, near_miss
+from .base import MAX_READING_BYTES
+
+log = logging.getLogger(__name__)
 
 HTTP_PORT = 8500
 HTTPS_PORT = 8501
@@ -29,6 +34,7 @@ QUERY = {
     "client_key": "client_key",
     "tls_server_name": "tls_server_name",
     "max_staleness": "max_staleness",
+    "max_bytes": "max_bytes",
 }
 """What may stand after the `?` of a `consul://` URL, or among a connection's extras → the field that it sets."""
 
@@ -110,6 +116,8 @@ class ConsulSettings:
     """The name that the certificate must bear, where it is not the host's."""
     max_staleness: float = 10.0
     """Seconds since a server last heard from the leader, up to which what it says counts as current."""
+    max_bytes: int = MAX_READING_BYTES
+    """How many bytes an answer may have."""
     conn_id: str | None = None
     """The Airflow connection that `resolve` takes all of this from."""
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -202,6 +210,22 @@ class ConsulSettings:
             return f"consul+unix://{self.socket}"
         return self.base_url.replace("http", "consul+http", 1).replace("consul+http://", "consul://", 1)
 
+    def risks(self) -> Iterator[str]:
+        """Yield a line for each way in which somebody on the network could read or replace what is sent."""
+        secret = "token" if self.token is not None else "login" if self.login is not None else None
+        if secret and self.scheme == "http" and self.socket is None and not _is_this_machine(self.host):
+            yield (
+                f"{self.shown}: the {secret} is sent over plain http, where the network can read it and change what is "
+                "answered. Use consul+https:// (CONSUL_HTTP_SSL=true, or the schema https of a connection), or an "
+                "agent on this machine"
+            )
+        if self.scheme == "https" and not self.verify:
+            yield (
+                f"{self.shown}: the server's certificate is not checked, so anybody on the network can be this Consul. "
+                "Set CONSUL_CACERT (ca_file) to the authority that has signed it, and remove verify=false and "
+                "CONSUL_HTTP_SSL_VERIFY=false"
+            )
+
     @property
     def parameters(self) -> dict[str, str]:
         """What every request's query carries."""
@@ -279,6 +303,8 @@ def _with_options(settings: ConsulSettings, options: Mapping[str, str], where: s
         known["verify"] = _boolean({"verify": known["verify"]}, "verify", default=True, where=f"{where}: ")
     if "max_staleness" in known:
         known["max_staleness"] = _seconds(known["max_staleness"], f"{where}: max_staleness")
+    if "max_bytes" in known:
+        known["max_bytes"] = _count(known["max_bytes"], f"{where}: max_bytes")
     if "token_file" in known:
         known["token"] = Secret(file=known.pop("token_file"))
     return replace(settings, **known)
@@ -317,6 +343,31 @@ def _seconds(text: str, where: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise SettingsError(f"{where} is {text!r}: write a number of seconds, 0 or more")
     return seconds
+
+
+def _count(text: str, where: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise SettingsError(f"{where} is {text!r}: write a number of bytes, 1 or more")
+    return int(text)
+
+
+_warned: set[str] = set()
+"""What this process has warned of."""
+
+
+def warn_of(settings: ConsulSettings) -> None:
+    """Log the risks of settings, each once in a process."""
+    for line in settings.risks():
+        if line not in _warned:
+            _warned.add(line)
+            log.warning("%s", line)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:  # a name
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
 def _text(value: Any) -> str:

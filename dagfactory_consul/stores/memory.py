@@ -47,8 +47,8 @@ class MemoryStore(Store):
     def read(self) -> Reading:
         self._fail_if_told()
         with self._place.lock:
-            entries = tuple(sorted(self._place.entries.values()))
-            return Reading(entries, mark=str(self._place.changes), source=self.url)
+            entries = sorted(self._place.entries.values())
+            return Reading.of(entries, mark=str(self._place.changes), source=self.url)
 
     def probe(self) -> str | None:
         self._fail_if_told()
@@ -57,7 +57,7 @@ class MemoryStore(Store):
     def get(self, key: str) -> Entry | None:
         self._fail_if_told()
         check_key(key, store=self.url)
-        return self._place.entries.get(key)
+        return self.checked(self._place.entries.get(key))
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         self._fail_if_told()

@@ -60,7 +60,7 @@ class VariableStore(Store):
             )
         entries = sorted(self._entries(text), key=lambda entry: entry.key)
         mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return Reading(tuple(entries), mark=mark, source=self.url)
+        return Reading.of(entries, mark=mark, source=self.url)
 
     def single(self, project: str, key: str) -> Any | None:
         """Return what the single Variable `<name>_<project>_<key>` holds, for one key of a project.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,6 +19,7 @@ from dagfactory_consul.errors import (
     StoreUnreachable,
 )
 from dagfactory_consul.stores import Reading
+from dagfactory_consul.stores.base import MAX_VALUE_BYTES
 from dagfactory_consul.stores.consul import ConsulStore
 from tests import proxy as bad
 from tests.proxy import Behaviour, Proxy
@@ -312,3 +316,97 @@ def test_gateway_that_repeats_the_token(proxy: Proxy, open_consul: OpenConsul) -
     assert proxy.exchanges[0].headers["x-consul-token"] == token
     assert token not in str(failure)
     assert "***" in str(failure)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1e3", "nan", "", "\u00b2", "0x10", str(2**63)])
+@pytest.mark.parametrize("header", ["X_Consul_LastContact", "X_Consul_Index"])
+def test_headers_that_are_no_numbers(store: ConsulStore, proxy: Proxy, header: str, number: str) -> None:
+    """A number that Consul cannot have written is an answer that does not count, whichever way the store is asked."""
+    proxy.behaviour = bad.with_headers(**{header: number})
+    acts: list[Callable[[], object]] = [store.read, store.probe, lambda: store.await_change("1", 0.1)]
+    for act in acts if header == "X_Consul_Index" else []:
+        with pytest.raises(StoreUnreachable, match="no X-Consul-Index"):
+            act()
+    if header == "X_Consul_LastContact":  # the leader is asked instead, and its own word is taken
+        assert store.read().entries
+        assert not is_stale(proxy.exchanges[-1].line)
+
+
+@pytest.mark.parametrize("index", ["-1", "9" * 5000, str(2**64), "1.5", '"1"', "null"])
+def test_indexes_of_rows_that_are_none(store: ConsulStore, proxy: Proxy, index: str) -> None:
+    """A row whose index is none of 64 bits is an unreachable store."""
+    row = f'[{{"Key": "{store.prefix}tenants/acme", "Value": "e30=", "ModifyIndex": {index}}}]'
+    proxy.behaviour = bad.with_body(row.encode())
+    assert isinstance(failure_of(store)[0], StoreUnreachable)
+
+
+def test_packed_answer_is_refused_unread(store: ConsulStore, proxy: Proxy) -> None:
+    """A packed answer, which was not asked for, is not unpacked: few bytes of it may become gigabytes."""
+    bomb = gzip.compress(b" " * 50_000_000)
+    proxy.behaviour = bad.with_headers(Content_Encoding="gzip", Content_Length=str(len(bomb)))
+    assert "packed answer" in str(failure_of(store)[0])
+    assert {exchange.headers["accept-encoding"] for exchange in proxy.exchanges} == {"identity"}
+
+
+def test_flood_is_not_read_to_its_end(open_consul: OpenConsul, proxy: Proxy) -> None:
+    """An answer without an end is given up at `max_bytes`, and not asked for again."""
+    sent: list[int] = []
+
+    def floods(_: bad.Exchange) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nX-Consul-Index: 7\r\nConnection: close\r\n\r\n["
+        while True:
+            sent.append(65536)
+            yield b" " * 65536
+
+    proxy.behaviour = bad.when(is_recursive, floods)
+    failure, _ = failure_of(open_consul(proxy.port, max_bytes=1_000_000, timeout=20.0))
+    assert "more than 1,000,000 bytes (max_bytes)" in str(failure)
+    assert sum(sent) < 20_000_000  # the sockets' buffers hold some
+    assert sum(is_recursive(exchange.line) for exchange in proxy.exchanges) == 1
+
+
+def test_a_document_over_the_limit_is_one_documents_problem(store: ConsulStore, proxy: Proxy) -> None:
+    """A value that a Consul with other limits holds is unreadable, and its neighbours are read."""
+    large = base64.b64encode(b"x" * (MAX_VALUE_BYTES + 1)).decode()
+    rows = [
+        {"Key": f"{store.prefix}tenants/{name}", "Value": value, "ModifyIndex": 1}
+        for name, value in (("acme", "e30="), ("evil", large))
+    ]
+    proxy.behaviour = bad.with_body(json.dumps(rows).encode())
+    reading = store.read()
+    assert [entry.key for entry in reading.entries] == ["tenants/acme"]
+    assert "524,289 bytes" in reading.unreadable["tenants/evil"]
+
+
+def test_a_refusal_cannot_steer_a_terminal(store: ConsulStore, proxy: Proxy) -> None:
+    """What a server says in a refusal is shown without its control characters."""
+    proxy.behaviour = bad.answers(400, "no\x1b[2J\r\n\x07\u202eway")
+    said = str(failure_of(store)[0])
+    assert said.isprintable()
+    assert "no" in said
+
+
+@pytest.mark.parametrize("status", ["HTTP/1.1 99999999999 x", "HTTP/1.1 -1 x", "HTTP/1.1 2\x000 x", "HTTP/9.9 200 OK"])
+def test_lines_that_are_no_status(store: ConsulStore, proxy: Proxy, status: str) -> None:
+    """A first line that is none of HTTP's is an unreachable store."""
+    proxy.behaviour = lambda _: iter([f"{status}\r\nContent-Length: 2\r\n\r\n[]".encode()])
+    assert isinstance(failure_of(store)[0], StoreUnreachable)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"X-Consul-Index: \xff\xfe", id="no text"),
+        pytest.param(b"X-Consul-Index: 5\r\nX-Consul-Index: 6", id="twice"),
+        pytest.param(b"Content-Length: 99999999999999999999999", id="a length beyond all"),
+        pytest.param(b"Content-Length: -5", id="a length below nothing"),
+        pytest.param(b"Transfer-Encoding: weird", id="another transfer"),
+        pytest.param(b"X: " + b"a" * 1_000_000, id="a header of a megabyte"),
+        pytest.param(b"a\x00b: c", id="NUL in a name"),
+        pytest.param(b"X-Consul-Index: 5\r\nContent-Encoding: \xff", id="an encoding that is no text"),
+    ],
+)
+def test_headers_that_nobody_writes(store: ConsulStore, proxy: Proxy, line: bytes) -> None:
+    """Strange headers are an answer that does not count, never an exception of the driver's."""
+    proxy.behaviour = lambda _: iter([b"HTTP/1.1 200 OK\r\n" + line + b"\r\nConnection: close\r\n\r\n[]"])
+    assert isinstance(failure_of(store)[0], StoreUnreachable)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pickle
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dagfactory_consul.errors import SettingsError
-from dagfactory_consul.stores import open_store
+from dagfactory_consul.errors import SettingsError, StoreUnreachable
+from dagfactory_consul.stores import consul_settings, open_store
+from dagfactory_consul.stores.consul import ConsulStore
 from dagfactory_consul.stores.consul_http import HTTPClient
 from dagfactory_consul.stores.consul_settings import ConsulSettings, Secret
 
@@ -307,3 +308,87 @@ def test_every_file_of_the_ca_path_counts(tmp_path: Path) -> None:
         HTTPClient(from_url("consul+https://host", {"CONSUL_CAPATH": str(tmp_path)}), shown="")
     os.remove(tmp_path / "broken.pem")  # noqa: PTH107
     HTTPClient(from_url("consul+https://host", {"CONSUL_CAPATH": str(tmp_path)}), shown="").close()
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process that has warned of nothing yet begin."""
+    monkeypatch.setattr(consul_settings, "_warned", set())
+
+
+def _connected(fields: dict[str, Any]) -> ConsulSettings:
+    return ConsulSettings(conn_id="c").resolve(lambda _: connection(**fields))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(lambda: from_url("consul://consul.example", {"CONSUL_HTTP_TOKEN": "t"}), id="url"),
+        pytest.param(lambda: from_url("consul://10.0.0.7", {"CONSUL_HTTP_TOKEN_FILE": "/t"}), id="token file"),
+        pytest.param(
+            lambda: from_url("consul://", {"CONSUL_HTTP_ADDR": "consul.example", "CONSUL_HTTP_TOKEN": "t"}),
+            id="address",
+        ),
+        pytest.param(lambda: from_url("consul://consul.example", {"CONSUL_HTTP_AUTH": "a:b"}), id="login"),
+        pytest.param(lambda: from_url("consul://consul.example?token_file=/t"), id="query"),
+        pytest.param(lambda: _connected({"host": "consul.example", "password": "t"}), id="connection"),
+    ],
+)
+def test_a_token_over_plain_http_is_a_risk(settings: Callable[[], ConsulSettings]) -> None:
+    """A token or a login that is sent to another machine in clear is warned of, however it was configured."""
+    (line,) = settings().risks()
+    assert "over plain http" in line
+    assert "https" in line.partition("Use ")[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "variables"),
+    [
+        ("consul://consul.example", {}),
+        ("consul://127.0.0.1", {"CONSUL_HTTP_TOKEN": "t"}),
+        ("consul://localhost", {"CONSUL_HTTP_TOKEN": "t"}),
+        ("consul://[::1]:8500", {"CONSUL_HTTP_TOKEN": "t"}),
+        ("consul+unix:///run/consul.sock", {"CONSUL_HTTP_TOKEN": "t"}),
+        ("consul://", {"CONSUL_HTTP_ADDR": "unix:///run/consul.sock", "CONSUL_HTTP_TOKEN": "t"}),
+        ("consul+https://consul.example", {"CONSUL_HTTP_TOKEN": "t"}),
+        ("consul://consul.example", {"CONSUL_HTTP_TOKEN": "t", "CONSUL_HTTP_SSL": "true"}),
+    ],
+)
+def test_what_is_no_risk(url: str, variables: dict[str, str]) -> None:
+    """Nothing is said where there is no secret, where it stays on this machine, and where TLS hides it."""
+    assert list(from_url(url, variables).risks()) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(lambda: from_url("consul+https://consul.example?verify=false"), id="query"),
+        pytest.param(lambda: from_url("consul+https://consul.example", {"CONSUL_HTTP_SSL_VERIFY": "0"}), id="variable"),
+        pytest.param(lambda: from_url("consul+https://127.0.0.1?verify=false"), id="loopback"),
+        pytest.param(lambda: _connected({"schema": "https", "extra": {"verify": False}}), id="connection"),
+    ],
+)
+def test_verification_that_is_off_is_a_risk(settings: Callable[[], ConsulSettings]) -> None:
+    """A certificate that is not checked is warned of, however that was configured."""
+    (line,) = settings().risks()
+    assert "certificate is not checked" in line
+
+
+@pytest.mark.usefixtures("warned")
+def test_risks_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A process warns of each risk once, when it first connects, and without the token."""
+    for _ in range(3):
+        store = ConsulStore(from_url("consul://consul.invalid", {"CONSUL_HTTP_TOKEN": "s3cret-token"}), timeout=0.01)
+        with pytest.raises(StoreUnreachable):
+            store.probe()
+        store.close()
+    (said,) = [record.getMessage() for record in caplog.records if "plain http" in record.getMessage()]
+    assert "s3cret-token" not in caplog.text + said
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "1e9", "9" * 30])
+def test_max_bytes_is_a_count(text: str) -> None:
+    """The limit on an answer is a number of bytes."""
+    assert from_url("consul://?max_bytes=1000").max_bytes == 1000
+    with pytest.raises(SettingsError, match="max_bytes"):
+        from_url(f"consul://?max_bytes={text}")
