@@ -23,9 +23,9 @@ from ..errors import (
     StoreRejected,
     StoreUnreachable,
 )
+from ..problems import printable
 from .consul_settings import ConsulSettings, warn_of
 from .deadline import DeadlineTransport, until
-from .keys import printable
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ class HTTPClient(consul.base.HTTPClient):  # type: ignore[misc]  # py-consul has
         if 200 <= code < 300 or code == 404:
             return None
         said = self._without_secrets(" ".join(answer.text.split()))
-        said = printable(said[:SHOWN_BODY]) or "no reason given"
+        said = printable(said, SHOWN_BODY) or "no reason given"
         kind: type[StoreError] = StoreRejected
         if code in {401, 403} or (code == 409 and "Permission denied" in said):  # 409 is a transaction's refusal
             kind = StoreDenied

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreDenied, StoreError, StoreRejected, StoreUnreachable
-from .keys import printable
+from ..problems import printable
 
 T = TypeVar("T")
 
@@ -146,4 +146,4 @@ def require_driver(scheme: str) -> None:
 def _said(exc: BaseException) -> str:
     """Return what a driver said, on one line, and without what stands in a URL after its path: signatures do."""
     text = re.sub(r"(://[^?#\s]*)[?#]\S*", r"\1?…", " ".join(str(exc).split()))
-    return f"{type(exc).__name__}: {printable(text[:SHOWN]) or 'no reason given'}"
+    return f"{type(exc).__name__}: {printable(text, SHOWN) or 'no reason given'}"

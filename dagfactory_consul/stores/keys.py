@@ -5,13 +5,6 @@ from __future__ import annotations
 from ..errors import StoreRejected
 
 
-def printable(text: str) -> str:
-    """Return a text with escapes for what cannot be printed: control characters could steer a terminal or a log."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
 def check_key(key: str, *, store: str) -> None:
     """Refuse a key that is no plain relative path: empty, absolute, with `.`, `..` or empty parts, or unprintable.
 
