@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from dagfactory_consul.sensitive import find_secret
 from tests.making import json_values
+from tests.secrets import HARMLESS as HARMLESS_DOCUMENTS
+from tests.secrets import SECRETS
 
 NAMES = ["password", "passwd", "secret", "token", "api_key", "apikey", "apiKey", "API-KEY", "access_key", "private-key"]
 VALUES = {
@@ -102,3 +104,43 @@ def test_it_is_found_wherever_it_stands(before: Any, after: Any, steps: list[Any
         document = [document] if step == 0 else {step: document}
     path = "".join("[0]" if step == 0 else f".{step}" for step in reversed(steps)) + ".password"
     assert find_secret(document) == path.removeprefix(".")
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_each_kind_of_secret_is_found(kind: str) -> None:
+    """Secrets' names, vendors' formats, connection strings, headers and signed addresses are found."""
+    assert find_secret(SECRETS[kind]) is not None
+
+
+@pytest.mark.parametrize("document", HARMLESS_DOCUMENTS, ids=str)
+def test_a_harmless_document_is_taken(document: dict[str, Any]) -> None:
+    """References into a secrets backend, ids of connections, paths, punctuation and everyday words are no secrets."""
+    assert find_secret(document) is None
+
+
+def test_the_names_of_airflows_masker_are_known() -> None:
+    """Airflow hides what it holds to be secret; a name that it hides is refused, unless it may name a mere place."""
+    from airflow._shared.secrets_masker.secrets_masker import DEFAULT_SENSITIVE_FIELDS
+
+    places = {"proxy", "proxies", "service_account", "dsn", "connection_string"}  # with a password they are refused
+    assert {name for name in DEFAULT_SENSITIVE_FIELDS if not find_secret({name: "x"})} == places
+
+
+LONG = ["a", "eyJ-", "://", "://a:", "token ", "password=", "eyJaaaaaaaa.", "-----BEGIN ", "sk-", "{{", "$A", "0", "-a"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", LONG)
+@pytest.mark.parametrize("name", ["note", "password"])
+def test_a_long_text_takes_linear_time(name: str, part: str) -> None:
+    """The largest value that a store takes costs a moment: it would be minutes, were a pattern more than linear."""
+    find_secret({name: part * (524_288 // len(part))})
+
+
+def test_a_path_of_long_names_is_put_together_once() -> None:
+    """A long name above thousands of values is copied for none of them, and told in short."""
+    inner: list[Any] = ["x"] * 5_000
+    found = find_secret({"n" * 30_000: [*inner, {"password": "x"}]})
+    assert found is not None
+    assert found.endswith("…[5000].password")
+    assert len(found) < 130
