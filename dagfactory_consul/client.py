@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import __version__, keyed_file, snapshot
+from . import keyed_file, snapshot
 from .attempt import MAX_BACKOFF, Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
 from .guard import Guard
-from .snapshot import Document, Snapshot
+from .snapshot import DECODER, Document, Snapshot
 from .stores.base import READY, Store, StoreUser
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class ConfigClient(StoreUser):
         # An acceptance is for the hold that it answers, not for the next one that looks the same.
         accepted = answer.partition(" ")[0] if held is not None and answer != held.get("seen") else None
         released = held is not None and accepted == held["version"]
-        comparable = kept is not None and self._has_marked(kept.mark, kept.source) and kept.decoded_by == __version__
+        comparable = kept is not None and self._has_marked(kept.mark, kept.source) and kept.decoded_by == DECODER
         if kept is not None and comparable and not released and self.store.probe() == kept.mark:
             return kept
         new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept, largest=self.largest)

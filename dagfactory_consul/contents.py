@@ -74,7 +74,8 @@ class Contents(NamedTuple):
         """Return what stands in a JSON file beside the Python file: tenants as in a header, and DAGs, one a line.
 
         Airflow keeps the whole text of a file with each of its DAGs, and reads through all that it keeps for each DAG
-        that it writes: with many of them in a file that is too much.
+        that it writes: with many of them in a file that is too much. And it shows that text as the code of each of
+        these DAGs, to people who may not see the other tenants'.
         """
         tenants = {tenant: {"index": index, "hash": self._hash(tenant)} for tenant, index in self.indexes.items()}
         dags = ",\n".join(dumps(to_json(each)) for each in self.dags.values())
@@ -90,7 +91,11 @@ class Contents(NamedTuple):
             beside: the name of the file with the DAGs; None: they stand in the text.
         """
         lines = [f"store: {_plain(self.store)}"]
-        if len(self.indexes) <= _FEW:
+        if beside is not None:
+            # Airflow shows this text to all who may read one of the DAGs: it names nobody else's tenant.
+            tenants = "1 tenant" if len(self.indexes) == 1 else f"{len(self.indexes)} tenants"
+            lines.append(f"configuration: in {beside}, on the DAG processor")
+        elif len(self.indexes) <= _FEW:
             tenants = ", ".join(self.indexes)
             for tenant, index in self.indexes.items():
                 at = f"at index {index}, " if index else ""
@@ -98,10 +103,7 @@ class Contents(NamedTuple):
         else:
             tenants = f"{len(self.indexes)} tenants"
             lines += ["", "tenant, index of its document, hash of its configuration:"]
-            if beside is None:
-                lines += [f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items()]
-            else:
-                lines.append(f"in {beside}")
+            lines += [f"{tenant} {index} {self._hash(tenant)}" for tenant, index in self.indexes.items()]
         if beside is not None:
             name, call = "emit_from", _BESIDE.format(beside=beside, code=code)
         else:
@@ -133,5 +135,6 @@ def to_json(placed: Placement) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Return it without what would end the docstring that it stands in."""
-    return text.replace("\\", "/").replace('"', "'")
+    """Return it without what would end the docstring that it is in, or the file: quotes, NUL, line breaks."""
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown.replace("\\", "/").replace('"', "'")

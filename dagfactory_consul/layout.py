@@ -26,7 +26,7 @@ _FIXED = {
     **{f"{folder}/__pycache__": "" for folder in _FOLDERS},
 }
 _INLINE = 20
-"""How many DAGs a file may have in its own text."""
+"""How many DAGs a tenant's own file may have in its text. A shared one has none: Airflow shows the text with each."""
 _KEPT_DATA = 600.0
 """Seconds for which the data of a shared file's former contents stay."""
 _STUB = "# The DAGs that stood here have moved to another file: Airflow's list of DAGs follows.\n"
@@ -98,7 +98,8 @@ class Layout:
             if same_code and contents is before.get(path) and path in self._written and _stand(self._written[path]):
                 continue
             used = {module for placed in contents.dags.values() for module in modules.get(placed.spec.builder, ())}
-            beside = self._write_beside(path, contents) if len(contents.dags) > _INLINE else None
+            is_apart = path.startswith("shards/") or len(contents.dags) > _INLINE
+            beside = self._write_beside(path, contents) if is_apart else None
             target = self.path / path
             self._written[path] = (target,) if beside is None else (target, target.with_name(beside))
             is_new = not target.exists()

@@ -21,7 +21,9 @@ LIST = "tenants"
 """The key that may hold a list of tenants, instead of a key for each."""
 
 
-PROJECTS = "projects/"
+PROJECTS, FLAGS = "projects/", "flags/"
+DECODER = f"{__version__}+1"
+"""What decodes documents: a number is added for each change of what is refused, so that all are decoded again."""
 
 
 class Document(NamedTuple):
@@ -58,7 +60,7 @@ class Snapshot(Mapping[str, Document]):
     """When it was read, in seconds since the epoch."""
     held: Mapping[str, Any] | None = None
     """What the guard holds back, None if nothing (see `guard`)."""
-    decoded_by: str = __version__
+    decoded_by: str = DECODER
     """The version of this package that has decoded it: another one may see things differently."""
     left: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """The documents that have left lately, and that the guard let go: by key, when (seconds since the epoch), and how
@@ -116,7 +118,7 @@ def from_reading(
         largest: bytes that one document may have; the list `tenants` as many as the store takes, each tenant in it so
             many.
     """
-    known = previous.lines if previous is not None and previous.decoded_by == __version__ else {}
+    known = previous.lines if previous is not None and previous.decoded_by == DECODER else {}
     lines: dict[str, str] = {}
     for key, text, index in reading.entries:
         # A ModifyIndex alone tells nothing: in a Consul that was set up anew another change may bear it.
@@ -183,13 +185,15 @@ def _decoded(key: str, text: bytes, before: str | None, largest: int | None) -> 
 
     A project's document that cannot be used keeps its last good value: there is nobody else who could keep it. Those of
     tenants, flags and defaults are known by what is in force.
+
+    Of a document with a secret only the checksum is kept: a snapshot is written to disks and into the history.
     """
     if key == READY:
         return "true]"
     try:
         value = decode(key, text, largest=largest)
-        if key.startswith(PROJECTS):
-            _check_project(key, value)
+        if key != LIST and not key.startswith(FLAGS):
+            _check(key, value)
         return f"{keyed_file.dumps(value)}]"
     except DocumentError as error:
         return _malformed(key, error.reason, before)
@@ -202,8 +206,8 @@ def _malformed(key: str, reason: str, before: str | None) -> str:
     return f"{keyed_file.dumps(last_good)},{keyed_file.dumps(reason)}]"
 
 
-def _check_project(key: str, value: Any) -> None:
-    if not isinstance(value, dict):
+def _check(key: str, value: Any) -> None:
+    if key.startswith(PROJECTS) and not isinstance(value, dict):
         raise DocumentError("expected an object with the project's keys", key=key)
     if where := find_secret(value):
         raise DocumentError(explain_secret(where), key=key)
@@ -232,8 +236,10 @@ def _expand_list(lines: dict[str, str], largest: int) -> None:
         else:
             rest = {field: content for field, content in each.items() if field not in ("id", "name")}
             size = len(keyed_file.dumps(rest).encode("utf-8", "surrogatepass"))
-            too_much = too_large(key, size, largest).reason if size > largest else None
-            lines[key] = _listed(listed.index, None if too_much else rest, too_much)
+            refused = too_large(key, size, largest).reason if size > largest else None
+            if refused is None and (where := find_secret(rest)):
+                refused = explain_secret(where)
+            lines[key] = _listed(listed.index, None if refused else rest, refused)
 
 
 def _listed(index: int, value: Any, malformed: str | None = None, origin: str | None = LIST) -> str:

@@ -272,6 +272,15 @@ def test_many_dags_stand_beside(disk: Disk) -> None:
     assert set((disk.path / "shards").glob("*.json")) == {new}
 
 
+def test_a_shared_file_shows_nobodys_configuration(disk: Disk) -> None:
+    """Airflow shows a file's text to all who may read one of its DAGs: so the configurations are not in it."""
+    disk.write({A: of("a"), SHARD: of("b", "c")})
+    text = disk.seen(SHARD)[2]
+    assert "emit_from" in text
+    assert '"config"' not in text
+    assert '"config"' in disk.seen(A)[2]
+
+
 def test_what_is_deleted_is_missed(disk: Disk) -> None:
     """Whatever of its files is gone, the layout is not whole, and writes them again; all others keep their time."""
     files = {A: of("a"), SHARD: of(*(f"d{number}" for number in range(30)))}

@@ -20,7 +20,7 @@ ROWS = (
     "stores stores.*",
     "snapshot guard client",
     "spec targeting flags builders registry factory plan replan release settle changes",
-    "arrangement contents head history codebase edition occupancy",
+    "arrangement contents head manifest history codebase edition occupancy",
     "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting advice",
     "agreement rollout processor worker cron bundle plugin",

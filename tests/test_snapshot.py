@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dagfactory_consul import __version__, keyed_file, snapshot
+from dagfactory_consul import keyed_file, snapshot
 from dagfactory_consul.snapshot import Document, Snapshot, from_reading
 from dagfactory_consul.stores.base import READY, Entry, Reading
 from tests.making import json_values, snapshot_of
@@ -246,6 +246,35 @@ def test_another_version_of_this_package_decodes_anew() -> None:
     """What one version could not decode the next one may: nothing that another has decoded is taken over."""
     entries = reading({"tenants/a": (b"{}", 1)})
     body = keyed_file.body_of({"tenants/a": '[1,2745614147,null,"an old fault"]'})
-    for version, malformed in (("0.0.0", None), (__version__, "an old fault")):
+    for version, malformed in (("0.0.0", None), (snapshot.DECODER, "an old fault")):
         old = Snapshot(body, "x", decoded_by=version)
         assert from_reading(entries, now=0, previous=old)["tenants/a"].malformed == malformed
+
+
+SECRET = "hunter2-hunter2"  # noqa: S105  # nobody's
+WITH_SECRET = {"dags": {"Job": {"password": SECRET}}}
+
+
+@pytest.mark.parametrize("key", ["tenants/acme", "defaults", "nobodys/key", "projects/billing"])
+def test_a_refused_secret_is_kept_nowhere(key: str) -> None:
+    """A snapshot is written to disks and into the history: of a document with a secret it has a checksum only."""
+    found = snapshot_of({key: WITH_SECRET})
+    assert SECRET.encode() not in found.body
+    assert "looks like a secret" in (found[key].malformed or "")
+
+
+def test_a_secret_in_the_list_of_tenants_is_its_own_tenants() -> None:
+    """Only the tenant with the secret is refused, and its text is not kept."""
+    found = snapshot_of({"tenants": [{"id": "acme", **WITH_SECRET}, {"id": "good", "dags": {"Job": {}}}]})
+    assert SECRET.encode() not in found.body
+    assert found["tenants/acme"].malformed
+    assert found["tenants/good"].value == {"dags": {"Job": {}}}
+
+
+def test_a_secret_that_replaces_a_good_document_is_not_kept() -> None:
+    """The former contents stay with what is deployed; the snapshot keeps neither them nor the new text."""
+    good = snapshot_of({"tenants/acme": {"dags": {"Job": {}}}})
+    reading = Reading((Entry("tenants/acme", json.dumps(WITH_SECRET).encode(), 8),), source="memory://test")
+    found = snapshot.from_reading(reading, now=1.0, previous=good)
+    assert SECRET.encode() not in found.body
+    assert found.version != good.version
