@@ -168,8 +168,10 @@ class DagBuilder(Generic[Config]):
 
     def tags(self) -> list[str]:
         """Return the tenant's and the builder's tag, those of the configuration, and `draining` while it is."""
-        own = [self.spec.builder, *self.config.airflow.tags, *self.config.tags]
-        return sorted({*own, *filter(None, [self.tenant, DRAINING if self.draining else None])})
+        own = [*self.config.tags, *self.config.airflow.tags, self.spec.builder]
+        all_tags = [*own, *filter(None, [self.tenant, DRAINING if self.draining else None])]
+        # To MySQL `A` and `a` are the same tag, and a DAG that has both ends Airflow's DAG processor.
+        return sorted({each.casefold(): each for each in all_tags}.values())
 
     def doc_md(self) -> str:
         """Return the page that Airflow's UI shows: which configuration built this DAG."""

@@ -213,6 +213,7 @@ class ConfigClient(StoreUser):
         accepted = answer.partition(" ")[0] if held is not None and answer != held.get("seen") else None
         released = held is not None and accepted == held["version"]
         comparable = kept is not None and self._has_marked(kept.mark, kept.source) and kept.decoded_by == DECODER
+        comparable = comparable and kept is not None and kept.is_weighed_by(self.largest)
         if kept is not None and comparable and not released and self.store.probe() == kept.mark:
             return kept
         new = snapshot.from_reading(self.store.read(), now=self.clock(), previous=kept, largest=self.largest)

@@ -95,6 +95,10 @@ class Snapshot(Mapping[str, Document]):
         start = f"{folder}/"
         return (document for key, document in self.documents.items() if key.startswith(start))
 
+    def is_weighed_by(self, largest: int) -> bool:
+        """Say whether this limit is the one by which documents were refused for their size, if any were."""
+        return LIMIT.encode() not in self.body or f"may have {largest:,}: ".encode() in self.body
+
     def age(self, now: float) -> float:
         """Seconds since it was read."""
         return max(0.0, now - self.read_at)
@@ -124,7 +128,8 @@ def from_reading(
         # A ModifyIndex alone tells nothing: in a Consul that was set up anew another change may bear it.
         start = f"[{index},{zlib.crc32(text)},"
         line = known.get(key)
-        if line is None or not line.startswith(start) or LIMIT in line:  # the limit may be another one by now
+        # The limit may be another one by now.
+        if line is None or not line.startswith(start) or LIMIT in line or (key != LIST and len(text) > largest):
             line = start + _decoded(key, text, line, None if key == LIST else largest)
         lines[key] = line
     for key, reason in reading.unreadable.items():

@@ -90,6 +90,12 @@ def test_tags() -> None:
     assert "draining" not in built().tags
 
 
+def test_tags_that_differ_by_case_are_one() -> None:
+    """MySQL holds two such tags to be the same, and then the DAG's row cannot be written."""
+    tags = built(tags=["Own", "OWN", "ACME"], airflow={"tags": ["own"]}).tags
+    assert {each for each in tags if each.casefold() in ("own", "acme")} == {"own", "acme"}
+
+
 def test_the_page_says_of_what_a_dag_was_built() -> None:
     """The UI shows the builder's own words, the resolved configuration, the flags, and the hash of it all."""
     page = build_dag(definition(), spec(flags={"parser": "v2"}, limit=3)).doc_md or ""
