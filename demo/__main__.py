@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="take the tour, and fail where a step does")
     parser.add_argument("--dir", type=Path, default=ROOT / ".demo", help="the folder of its own (default: .demo)")
     arguments = parser.parse_args(argv)
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell has its background jobs ignore SIGINT
         signal.signal(name, _interrupt)
     say = Say()
     try:
@@ -107,7 +107,7 @@ Ctrl-C stops all of it.""")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Make SIGTERM and SIGHUP end the demonstration as Ctrl-C does."""
+    """Make each of these signals end the demonstration as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
