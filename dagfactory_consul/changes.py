@@ -17,7 +17,7 @@ def log_change(log: logging.Logger, before: Release | None, after: Release) -> N
     for what, dag_ids in (("new", change.added), ("gone", change.removed), ("changed", change.changed)):
         if dag_ids:
             log.info("%d DAGs %s: %s", len(dag_ids), what, _some(dag_ids))
-    drained = _draining(before) if before is not None else []
+    drained = set(_draining(before)) if before is not None else set()
     if begun := [dag_id for dag_id in _draining(after) if dag_id not in drained]:
         log.info("%d DAGs are switched off, and drain: %s", len(begun), _some(begun))
     known = set(before.problems) if before is not None else set()

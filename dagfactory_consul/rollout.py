@@ -285,7 +285,7 @@ class Rollout:
 
     def _hold(self, code: Code, result: Result) -> None:
         edition = self.agreement.edition
-        known = edition.release.problems if edition is not None else ()
+        known = set(edition.release.problems) if edition is not None else set()
         new = [problem for problem in result.release.problems if problem not in known]
         reason = str(new[0]) if new else f"{result.unverified[0]} cannot be built with it"
         if self._held_code is None or self._held_code[0] != code:

@@ -125,7 +125,7 @@ def _known() -> Mapping[str, Any]:
 
 
 def _operators(meter: _Meter) -> dict[str, Any]:
-    return {name: _within(meter, name, operator) for name, operator in _known().items() if name != "log"}
+    return {name: _within(meter, name, operator) for name, operator in _known().items()}
 
 
 def _within(meter: _Meter, name: str, operator: Any) -> Any:
