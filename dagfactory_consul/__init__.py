@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .client import CachedClient, ConfigClient
     from .factory import DAGFactory
     from .loader import load_dags, load_problems
-    from .models import AirflowSettings, DagConfig
+    from .models import AirflowSettings, DagConfig, Model, OperatorOnly, Templated
     from .project import ProjectConfig
     from .registry import builder
     from .stores import open_store
@@ -28,7 +28,10 @@ __all__ = [
     "DAGFactory",
     "DagBuilder",
     "DagConfig",
+    "Model",
+    "OperatorOnly",
     "ProjectConfig",
+    "Templated",
     "builder",
     "load_dags",
     "load_problems",
@@ -42,7 +45,10 @@ _HOMES = {
     "DAGFactory": "factory",
     "DagBuilder": "builders",
     "DagConfig": "models",
+    "Model": "models",
+    "OperatorOnly": "models",
     "ProjectConfig": "project",
+    "Templated": "models",
     "builder": "registry",
     "load_dags": "loader",
     "load_problems": "loader",

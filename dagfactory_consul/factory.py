@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from .builders import DagBuilder
+from .builders import DagBuilder, Definition
 from .decisions import Decision
 from .errors import BuildError, near_miss
 from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id
@@ -88,6 +88,8 @@ class DAGFactory:
             attributes=dict(attributes or {}),
             decisions=decisions,
         )
+        if not isinstance(config, BaseModel):
+            _refuse_templates(spec, definition)
         return definition.cls(spec, model)
 
     def _known(self) -> Registry:
@@ -97,6 +99,21 @@ class DAGFactory:
 
             self._registry = load_builders(Settings.read())
         return self._registry
+
+
+def _refuse_templates(spec: DagSpec, definition: Definition) -> None:
+    """Refuse templates, but in fields that are Templated: what stands there was written in code, or looked at before.
+
+    Raises:
+        BuildError: a template stands elsewhere. As a model a configuration is code, and is not looked at.
+    """
+    from . import references, templates
+
+    if templates.may_hold(spec.weigh()):
+        given = {"attributes": dict(spec.attributes), "flags": spec.flags}
+        reason = templates.explain(given) or references.explain_in(spec.config, definition.config, "", None, None)
+        if reason:
+            raise BuildError(f"{spec.builder}: {reason}")
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

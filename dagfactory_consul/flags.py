@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from . import templates
 from .decisions import Decision
 from .errors import DocumentError, near_miss
 from .problems import Problem
@@ -35,6 +36,8 @@ class Flag:
             raise DocumentError(document.malformed, key=document.key)
         if where := find_secret(document.value):
             raise self._error(explain_secret(where))
+        if reason := templates.explain(document.value):
+            raise self._error(reason)
         self.definition = self._definition(document.value)
         self.targeting: Targeting | None = None
         if rule := self.definition.get("targeting"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -21,6 +21,16 @@ MAX_NUMBER = 2**31 - 1
 SEPARATOR = "__"
 """Stands between a tenant's id and the name of its DAG, in the DAG's id."""
 
+T = TypeVar("T")
+TEMPLATED = "may hold a template of Airflow's"
+OPERATOR_ONLY = "only the defaults may set it"
+
+Templated = Annotated[str, TEMPLATED]
+"""A text that a builder hands to a templated field of an operator as it is. All other texts of documents hold no
+template; this one holds those references that `allow` in the defaults names."""
+OperatorOnly = Annotated[T, OPERATOR_ONLY]
+"""`OperatorOnly[str]`: a field that the defaults may set, and no tenant's document."""
+
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # Airflow's column holds 100 characters
 
 _is_id = re.compile(ID_PATTERN).fullmatch
@@ -35,7 +45,7 @@ Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Model(BaseModel):
-    """A document that refuses unknown fields, and is not changed once it is read."""
+    """An object that refuses unknown fields, and is not changed once it is read: a base for nested models, too."""
 
     # Schemas are compiled when they are first needed: most processes need few of them.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

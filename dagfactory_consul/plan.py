@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from . import allowed, templates
 from .builders import Definition
 from .errors import near_miss
 from .flags import FlagSet, flags_of
@@ -23,7 +24,7 @@ from .sensitive import explain_secret, find_secret
 from .snapshot import Document, Snapshot
 from .spec import DagSpec
 from .stores.base import READY
-from .tenants import Defaults, Tenant, merge
+from .tenants import Allow, Defaults, Tenant, merge
 
 MAX_DAGS = 100
 """DAGs that one tenant may have unless the setting says otherwise: each takes Airflow's time, which all share."""
@@ -143,6 +144,7 @@ class _Planner:
         self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
         self.under = self._defaults(last_good)
         self.under_dags = self.under.pop("dags", {})
+        self.allow = Allow.model_validate(self.under.pop("allow", {}))
         self.under_builders: dict[str, dict[str, Any]] = {}
 
     def plan(self) -> Plan:
@@ -191,7 +193,7 @@ class _Planner:
         document = self.snapshot.get(DEFAULTS)
         if document is None:
             return {}
-        if reason := document.malformed or _invalid(document, Defaults):
+        if reason := document.malformed or _invalid(document, Defaults) or self._templates_in_defaults(document.value):
             previous = last_good.get(DEFAULTS)
             instead = "its last good contents" if previous else "no defaults"
             self._note(DEFAULTS, f"{reason}. In force instead: {instead}")
@@ -207,7 +209,7 @@ class _Planner:
         tenant = document.key.removeprefix("tenants/")
         if not is_tenant_id(tenant):
             return  # noted with its key
-        if reason := document.malformed or _invalid(document, Tenant):
+        if reason := document.malformed or _invalid(document, Tenant) or self._templates_of(document):
             self._note(document.key, reason, tenant)
             return
         content: dict[str, Any] = document.value
@@ -218,6 +220,10 @@ class _Planner:
             return
         attributes = merge(self.under.get("attributes") or {}, content.get("attributes") or {})
         own = {"airflow": content["airflow"]} if "airflow" in content else {}
+        airflow = content.get("airflow") or {}
+        if reason := allowed.explain_choice(airflow, "airflow", self.allow, tenant, self.registry):
+            self._note(document.key, reason, tenant)
+            return
         context = {**attributes, "targetingKey": tenant, "tenant": tenant, "environment": self.environment}
         for builder, entries in (content.get("dags") or {}).items():
             if builder not in self.registry:
@@ -227,7 +233,7 @@ class _Planner:
             below = merge(self._under(builder), own)
             for position, entry in enumerate(entries if isinstance(entries, list) else [entries]):
                 path = f"dags.{builder}" + (f"[{position}]" if isinstance(entries, list) else "")
-                self._dag(document, tenant, definition, merge(below, entry), attributes, context, path)
+                self._dag(document, tenant, definition, below, entry, attributes, context, path)
 
     def _under(self, builder: str) -> dict[str, Any]:
         """Return what the defaults say for a builder, all that a tenant says lies over it."""
@@ -241,11 +247,13 @@ class _Planner:
         document: Document,
         tenant: str,
         definition: Definition,
-        content: dict[str, Any],
+        below: dict[str, Any],
+        entry: dict[str, Any],
         attributes: dict[str, Any],
         context: dict[str, Any],
         path: str,
     ) -> None:
+        content = merge(below, entry)
         name = content.pop("name", definition.dag_name)
         if not is_id(name):
             self._note(document.key, f"{path}.name: {describe_bad_id(str(name))}", tenant)
@@ -257,14 +265,9 @@ class _Planner:
             return
         if self.gates and not (enabled and self._is_on(definition, context)):
             return
-        try:
-            config = definition.config.model_validate(content).model_dump(mode="json")
-        except ValidationError as error:
-            self._note(document.key, explain(error, definition.config, path), tenant, dag_id)
-            return
-        except Exception as error:  # noqa: BLE001  # a model is somebody's code: what it raises harms this DAG alone
-            wrong = f"{path}: {definition.config.__name__} cannot take it: {type(error).__name__}: {error}"
-            self._note(document.key, wrong, tenant, dag_id)
+        config = self._not_allowed(entry, definition, tenant, path) or _configured(definition, content, path)
+        if isinstance(config, str):
+            self._note(document.key, config, tenant, dag_id)
             return
         if (other := self.specs.get(dag_id)) is not None:
             assert other.tenant == tenant, "a DAG id begins with the id of its one tenant"
@@ -274,9 +277,62 @@ class _Planner:
         decisions = {
             flag: self.flags.evaluate(flag, default, context, self.now) for flag, default in definition.flags.items()
         }
-        self.specs[dag_id] = DagSpec(
-            dag_id, definition.name, name, self.environment, config, tenant, attributes, decisions
+        spec = DagSpec(dag_id, definition.name, name, self.environment, config, tenant, attributes, decisions)
+        # A model may make a template of what is none in the document, so what the builder is given is looked at.
+        if templates.may_hold(spec.weigh()) and (reason := self._templates_in(spec, definition, path)):
+            self._note(document.key, reason, tenant, dag_id)
+            return
+        self.specs[dag_id] = spec
+
+    def _not_allowed(self, entry: Mapping[str, Any], definition: Definition, tenant: str, path: str) -> str | None:
+        """Say what a tenant's entry sets that only the defaults may, or chooses that it may not."""
+        airflow, tags = entry.get("airflow"), entry.get("tags")
+        reason = allowed.explain_operators_field(entry, definition.config, path)
+        if not reason and isinstance(airflow, dict):
+            reason = allowed.explain_choice(airflow, f"{path}.airflow", self.allow, tenant, self.registry)
+        return reason or (tags and allowed.explain_tags(tags, f"{path}.tags", self.allow, tenant, self.registry))
+
+    def _templates_of(self, document: Document) -> str | None:
+        """Say which template a tenant's document holds for all of its DAGs; those of its entries are theirs."""
+        if not templates.may_hold(self.snapshot.lines.get(document.key, "")):
+            return None
+        return templates.explain({name: each for name, each in document.value.items() if name != "dags"})
+
+    def _templates_in(self, spec: DagSpec, definition: Definition, path: str) -> str | None:
+        """Say which template that is not allowed a builder would be given."""
+        from . import references
+
+        given = {"attributes": dict(spec.attributes), "flags": spec.flags}
+        names = {"connections": self.allow.connections, "macros": self.allow.macros}
+        return templates.explain(given) or references.explain_in(
+            spec.config, definition.config, path, names, spec.tenant
         )
+
+    def _templates_in_defaults(self, content: Mapping[str, Any]) -> str | None:
+        """Say which template of the defaults is not allowed."""
+        if next(templates.find(content), None) is None:
+            return None
+        layers = [("", content)]
+        layers += [(f"environments.{name}.", each) for name, each in (content.get("environments") or {}).items()]
+        for start, layer in layers:
+            rest = {name: each for name, each in layer.items() if name not in ("dags", "environments")}
+            if reason := templates.explain(rest, start.rstrip(".")):
+                return reason
+            for builder, entry in (layer.get("dags") or {}).items():
+                if reason := self._templates_in_entry(entry, builder, f"{start}dags.{builder}", layer, content):
+                    return reason
+        return None
+
+    def _templates_in_entry(
+        self, entry: Any, builder: str, path: str, layer: Mapping[str, Any], content: Mapping[str, Any]
+    ) -> str | None:
+        from . import references
+
+        if builder not in self.registry:
+            return templates.explain(entry, path)
+        allow = Allow.model_validate(merge(content.get("allow") or {}, layer.get("allow") or {}))
+        names = {"connections": allow.connections, "macros": allow.macros}
+        return references.explain_in(entry, self.registry[builder].config, path, names, None)
 
     def _lets_run(self, spec: DagSpec) -> bool:
         """Say what the gate says of a DAG by what was last known of its tenant."""
@@ -293,6 +349,16 @@ class _Planner:
 
     def _note(self, key: str, message: str, tenant: str | None = None, dag_id: str | None = None) -> None:
         self.problems.append(Problem(key, message, tenant, dag_id))
+
+
+def _configured(definition: Definition, content: dict[str, Any], path: str) -> dict[str, Any] | str:
+    """Return a configuration with the defaults of its model, or what is wrong with it."""
+    try:
+        return definition.config.model_validate(content).model_dump(mode="json")
+    except ValidationError as error:
+        return explain(error, definition.config, path)
+    except Exception as error:  # noqa: BLE001  # a model is somebody's code: what it raises harms this DAG alone
+        return f"{path}: {definition.config.__name__} cannot take it: {type(error).__name__}: {error}"
 
 
 def _entries(content: Mapping[str, Any]) -> int:

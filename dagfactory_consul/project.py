@@ -95,6 +95,10 @@ class ProjectConfig(ConfigNode):
         if name not in self._content and self._settings.fallback_on_missing:
             found = _single_variable(self._settings, self._name, name)
             if found is not None:
+                from .templates import explain
+
+                if reason := explain(found, name):
+                    raise DocumentError(reason, key=f"projects/{self._name}")
                 return self._wrap(name, found)
         return super().__getitem__(name)
 

@@ -56,6 +56,8 @@ class Registry(Mapping[str, Definition]):
         self.watch: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
         """Is entered around the import of each module. What it raises on entering stands for the import's failure."""
         self._definitions: dict[str, Definition] = {}
+        self._is_published = False
+        """Whether what is imported was looked at when it was published: a task's start does not pay for it again."""
         self._loaded: set[str] = set()
         self._modules: set[str] = set()
         self._files: dict[str, str] = {}
@@ -84,10 +86,20 @@ class Registry(Mapping[str, Definition]):
         return f"there is no builder {name!r}{near_miss(name, self._definitions)}{also}"
 
     def add(self, definition: Definition) -> None:
-        """Add a builder. Raises BuilderError where another class has its name; the same class again replaces itself."""
+        """Add a builder; one whose model takes unknown fields, at any depth, is noted in `problems` instead.
+
+        Raises:
+            BuilderError: another class has its name. The same class again replaces itself.
+        """
         known = self._definitions.get(definition.name)
         if known is not None and known.where != definition.where:
             raise BuilderError(f"two builders are named {definition.name!r}: {known.where} and {definition.where}")
+        if not self._is_published and (reason := _explain_lax(definition)) is not None:
+            file = self._files.get(definition.cls.__module__)
+            where = f"{self._told(file)} ({definition.cls.__qualname__})" if file else definition.where
+            problem = Problem(where, f"the builder {definition.name} is not used. {reason}")
+            self.problems.extend({problem}.difference(self.problems))
+            return
         self._definitions[definition.name] = definition
 
     def load(self, sources: Iterable[str], *, entry_points: bool = True) -> None:
@@ -95,6 +107,7 @@ class Registry(Mapping[str, Definition]):
 
         A module that fails is noted in `problems`.
         """
+        self._is_published = False
         installed = installed_sources(tuple(sys.path)) if entry_points else ()  # sources make the path longer
         for source in [*sources, *installed]:
             self._once(source, self._load_source)
@@ -112,6 +125,7 @@ class Registry(Mapping[str, Definition]):
                 is never replaced by what happens to be on the path.
         """
         self.root = root.resolve() if root is not None else self.root
+        self._is_published = True
         if name not in self._definitions:
             self._once(origin, self._load_origin)
         if name not in self._definitions and self.problems:
@@ -250,6 +264,12 @@ class Registry(Mapping[str, Definition]):
                 sys.path.append(str(folder))
         elif str(folder) not in sys.path[: (end := _entries_below(self.root))]:
             sys.path.insert(end, str(folder))  # before Airflow's folder of DAGs, where its original may stand
+
+
+def _explain_lax(definition: Definition) -> str | None:
+    from .strict import explain_lax
+
+    return explain_lax(definition.config)
 
 
 def _file_of(module: str) -> str | None:

@@ -36,8 +36,17 @@ class DagSpec:
     @cached_property
     def hash(self) -> str:
         """A hash of all that determines the DAG, of this tenant alone: nothing global is in it."""
+        return _hash(self._text())
+
+    def weigh(self) -> str:
+        """Return all that determines the DAG as text, and keep the hash of it: both for the price of one."""
+        text = self._text()
+        self.__dict__["hash"] = _hash(text)  # as the cached property would, had it been asked
+        return text
+
+    def _text(self) -> str:
         content = [self.dag_id, self.builder, self.name, self.environment, self.config, self.tenant, self.attributes]
-        return hashlib.sha256(dumps([*content, self.flags]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return dumps([*content, self.flags])
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON, from which `from_json` makes an equal one."""
@@ -63,3 +72,7 @@ class DagSpec:
         spec = cls(**fields, decisions=decisions)
         spec.__dict__["hash"] = known  # as the cached property would, had it been asked
         return spec
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from .models import AirflowSettings, Model
+
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Macro = Literal[
+    "ds",
+    "ds_nodash",
+    "ts",
+    "ts_nodash",
+    "ts_nodash_with_tz",
+    "run_id",
+    "logical_date",
+    "data_interval_start",
+    "data_interval_end",
+]
+"""What a document may ever refer to by name: what is known of a run, as text."""
+
+
+class Allow(Model):
+    """What tenants may choose. Patterns as in a shell; `{tenant}` is the tenant's id. null: anything."""
+
+    pools: tuple[Pattern, ...] | None = Field(None, description="Of tasks")
+    queues: tuple[Pattern, ...] | None = Field(None, description="Of tasks")
+    owners: tuple[Pattern, ...] | None = Field(None, description="Shown in Airflow's UI")
+    tags: tuple[Pattern, ...] | None = Field(None, description="Shown in Airflow's UI")
+    priorities: tuple[int, int] | None = Field(None, description="The lowest and the highest priority_weight")
+    connections: tuple[Pattern, ...] = Field((), description="That a template in a Templated field may refer to")
+    macros: tuple[Macro, ...] = Field((), description="That a template in a Templated field may refer to")
 
 
 class TenantLayer(Model):
@@ -29,6 +55,7 @@ class DefaultsLayer(TenantLayer):
     """What the defaults say for an environment. Here `dags` holds one entry a builder, under every variation."""
 
     dags: dict[str, dict[str, Any]] = Field({}, description="By builder, merged under each of its entries")  # type: ignore[assignment]
+    allow: Allow = Field(default_factory=Allow, description="What a tenant may choose, and what its templates may name")
 
 
 class Defaults(DefaultsLayer):

@@ -16,11 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dagfactory_consul"
 
 ROWS = (
-    "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit",
+    (
+        "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit "
+        "templates fields strict"
+    ),
     "stores stores.*",
     "snapshot guard client",
-    "spec targeting flags builders registry factory plan replan release settle changes",
-    "arrangement contents head manifest history codebase edition occupancy",
+    "references spec targeting flags builders allowed registry factory plan replan release settle changes",
+    "arrangement contents manifest head history codebase edition occupancy",
     "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting advice",
     "agreement rollout processor worker cron bundle plugin",

@@ -1,0 +1,92 @@
+"""What a tenant may choose, as the defaults say it: pools, queues, owners, tags, priorities, and which fields."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Container, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import fields
+from .builders import DRAINING
+from .models import OPERATOR_ONLY
+from .problems import printable
+from .references import matches
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from .tenants import Allow
+
+_LISTS = {"pool": "pools", "queue": "queues", "owner": "owners"}
+
+
+def explain_choice(
+    airflow: Mapping[str, Any], path: str, allow: Allow, tenant: str, reserved: Container[str]
+) -> str | None:
+    """Say what an `airflow` of a tenant's document chooses that it may not; None if it may choose all that.
+
+    Args:
+        airflow: as it stands in the document.
+        path: where it stands there.
+        allow: what the defaults allow.
+        tenant: whose it is.
+        reserved: the tags that are the factory's own, besides `draining`.
+    """
+    for field, name in _LISTS.items():
+        value, patterns = airflow.get(field), getattr(allow, name)
+        if value is not None and patterns is not None and not _any(value, patterns, tenant):
+            return _refusal(f"{path}.{field}", name)
+    priority = airflow.get("priority")
+    if priority is not None and allow.priorities is not None:
+        lowest, highest = allow.priorities
+        if not lowest <= priority <= highest:
+            return (
+                f"{path}.priority: {priority} is not within {lowest} to {highest}, which `allow` in the defaults says"
+            )
+    return explain_tags(airflow.get("tags") or (), f"{path}.tags", allow, tenant, reserved)
+
+
+def explain_tags(tags: Any, path: str, allow: Allow, tenant: str, reserved: Container[str]) -> str | None:
+    """Say which of a tenant's tags it may not choose; None if it may choose all of them."""
+    for tag in tags if isinstance(tags, list | tuple) else ():
+        if tag == DRAINING or tag in reserved:
+            return f"{path}: {tag!r} is a tag that the factory gives: take another one"
+        if allow.tags is not None and not _any(str(tag), allow.tags, tenant):
+            return _refusal(path, "tags")
+    return None
+
+
+def explain_operators_field(entry: Mapping[str, Any], model: type[BaseModel], path: str) -> str | None:
+    """Say which field of a tenant's entry only the defaults may set; None if none is."""
+    if not _has_operators_fields(model):
+        return None
+    place = next(_operators(entry, model, path), None)
+    return None if place is None else f"{place}: only the defaults may set this field: remove it"
+
+
+@functools.lru_cache(maxsize=256)
+def _has_operators_fields(model: type[BaseModel]) -> bool:
+    return any(
+        OPERATOR_ONLY in notes
+        for _, cls in fields.classes(model)
+        for annotation in fields.fields_of(cls).values()
+        for _, notes in fields.members(annotation)
+    )
+
+
+def _operators(value: Any, annotation: Any, path: str) -> Iterator[str]:
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for part, each in parts:
+        place = f"{path}[{part}]" if isinstance(part, int) else f"{path}.{printable(str(part), 100)}"
+        for inner in fields.below(annotation, part):
+            if any(OPERATOR_ONLY in notes for _, notes in fields.members(inner)):
+                yield place
+            yield from _operators(each, inner, place)
+
+
+def _any(value: Any, patterns: tuple[str, ...], tenant: str) -> bool:
+    return any(matches(str(value), pattern, tenant) for pattern in patterns)
+
+
+def _refusal(place: str, name: str) -> str:
+    return f"{place}: is none of the {name} that `allow` in the defaults names for this tenant"
