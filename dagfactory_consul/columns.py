@@ -54,35 +54,101 @@ _TASK = {
     "executor": "executor",
 }
 """Attributes of a task, and the columns of Airflow's table `task_instance`."""
+_TIMETABLE = {
+    "type_name": "timetable_type",
+    "summary": "timetable_summary",
+    "description": "timetable_description",
+}
+"""Attributes of a timetable as Airflow's processor decodes it, and columns of the table `dag`."""
+_ASSET = {"name": "name", "uri": "uri", "group": "group"}
 
 
-def unfit(dag: DAG) -> str | None:
+def unfit(dag: DAG, data: Mapping[str, Any]) -> str | None:
     """Say which value Airflow's database cannot hold, with its name, and what it may be; None if all fit.
 
     Values themselves are not repeated, but for numbers.
+
+    Args:
+        dag: built.
+        data: the same, serialised.
     """
-    return next(_faults(dag), None)
+    return next(_faults(dag, data), None)
 
 
-def _faults(dag: DAG) -> Iterator[str]:
+def _faults(dag: DAG, data: Mapping[str, Any]) -> Iterator[str]:
     tables = _tables()
     yield from _of(dag, _DAG, tables["dag"], "")
-    tag = tables["dag_tag"]["name"]
-    for each in sorted(dag.tags):
-        if reason := _why_not(each, tag):
-            yield f"a tag {reason}"
+    yield from _delays(dag, ("dagrun_timeout",), "")
+    yield from _tags(dag, tables["dag_tag"]["name"])
+    for owner, link in (dag.owner_links or {}).items():
+        for value, column in ((owner, "owner"), (link, "link")):
+            if reason := _why_not(value, tables["dag_owner_attributes"][column]):
+                yield f"owner_links: {column} {reason}"
     for task in dag.tasks:
-        yield from _of(task, _TASK, tables["task_instance"], f"task {_short(task.task_id)}: ")
+        where = f"task {_short(task.task_id)}: "
+        yield from _of(task, _TASK, tables["task_instance"], where)
         if reason := _why_not(getattr(task, "owner", None), tables["dag"]["owners"]):
-            yield f"task {_short(task.task_id)}: owner {reason}"
-        yield from _delays(task)
+            yield f"{where}owner {reason}"
+        yield from _delays(task, _DELAYS, where)
+    yield from _weights(dag, tables["task_instance"]["priority_weight"])
+    yield from _of_schedule_and_assets(data, tables)
 
 
-def _delays(task: Any) -> Iterator[str]:
-    for name in _DELAYS:
-        value = getattr(task, name, None)
+def _tags(dag: DAG, column: Column) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for each in sorted(dag.tags):
+        if reason := _why_not(each, column):
+            yield f"a tag {reason}"
+        elif (same := seen.setdefault(each.casefold(), each)) != each:
+            yield f"the tags {_short(same)!a} and {_short(each)!a} differ in case alone, and are one tag to MySQL"
+
+
+def _delays(thing: Any, names: tuple[str, ...], where: str) -> Iterator[str]:
+    for name in names:
+        value = getattr(thing, name, None)
         if isinstance(value, timedelta) and value > _LONGEST:
-            yield f"task {_short(task.task_id)}: {name} is longer than {_LONGEST.days:,} days, beyond what dates reach"
+            yield f"{where}{name} is longer than {_LONGEST.days:,} days, beyond what dates reach"
+
+
+def _weights(dag: DAG, column: Column) -> Iterator[str]:
+    """Check what Airflow makes of `priority_weight`: most tasks count those that depend on them as well."""
+    weights = {task.task_id: getattr(task, "priority_weight", 0) or 0 for task in dag.tasks}
+    if _why_not(sum(map(abs, weights.values())), column) is None:
+        return  # no sum of some of them can be too large
+    for task in dag.tasks:
+        rule = _rule(task)
+        if rule not in ("downstream", "upstream"):
+            continue
+        others = task.get_flat_relative_ids(upstream=rule == "upstream")
+        if reason := _why_not(weights[task.task_id] + sum(weights[each] for each in others), column):
+            yield f"task {_short(task.task_id)}: priority_weight with that of its {rule} tasks {reason}"
+
+
+def _rule(task: Any) -> str:
+    """Return the name of a task's weight rule: Airflow keeps one of its own as a name, or as the strategy of that."""
+    from airflow.task.priority_strategy import (
+        get_weight_rule_from_priority_weight_strategy,
+        validate_and_load_priority_weight_strategy,
+    )
+
+    try:
+        strategy = validate_and_load_priority_weight_strategy(task.weight_rule)
+        return str(get_weight_rule_from_priority_weight_strategy(type(strategy)))
+    except (KeyError, ValueError):
+        return ""  # a plugin's own, which only it can work out
+
+
+def _of_schedule_and_assets(data: Mapping[str, Any], tables: Mapping[str, Mapping[str, Column]]) -> Iterator[str]:
+    from airflow.dag_processing.collection import AssetModelOperation
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+
+    lazy = LazyDeserializedDAG(data=data)  # as Airflow's processor receives it
+    yield from _of(lazy.timetable, _TIMETABLE, tables["dag"], "schedule: its ")
+    found = AssetModelOperation.collect({lazy.dag_id: lazy})
+    for asset in found.assets.values():
+        yield from _of(asset, _ASSET, tables["asset"], f"asset {_short(asset.name)}: ")
+    for alias in found.asset_aliases.values():
+        yield from _of(alias, {"name": "name", "group": "group"}, tables["asset_alias"], "an asset alias: ")
 
 
 def _of(thing: Any, names: Mapping[str, str], columns: Mapping[str, Column], where: str) -> Iterator[str]:
@@ -109,10 +175,12 @@ def _short(text: str) -> str:
 @functools.cache
 def _tables() -> dict[str, dict[str, Column]]:
     """Return the columns of Airflow's own tables; a process asks once, since its tables take a while to import."""
-    from airflow.models.dag import DagModel, DagTag
+    from airflow.models.asset import AssetAliasModel, AssetModel
+    from airflow.models.dag import DagModel, DagOwnerAttributes, DagTag
     from airflow.models.taskinstance import TaskInstance
 
-    return {each.__tablename__: _columns(each.__table__) for each in (DagModel, DagTag, TaskInstance)}
+    models = (AssetAliasModel, AssetModel, DagModel, DagOwnerAttributes, DagTag, TaskInstance)
+    return {each.__tablename__: _columns(each.__table__) for each in models}
 
 
 def _columns(table: Table) -> dict[str, Column]:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import functools
 import json
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-_SUMMARY = 1000
-"""Letters of a timetable's description, at most: Airflow's column `dag.timetable_description`."""
+SHORTEST = timedelta(seconds=10)
+"""Runs that follow each other sooner are refused: Airflow's scheduler creates each of them, and others' runs wait."""
+_LOOKS = 3
+"""So many intervals are looked at."""
 
 
-def why_never(dag: DAG, data: dict[str, Any]) -> str | None:
-    """Say why Airflow can work out no first run of a DAG; None if it can, or the DAG has no schedule.
+def why_never(dag: DAG, data: Mapping[str, Any]) -> str | None:
+    """Say why Airflow can work out no run of a DAG, or far too many; None if it can, or the DAG has no schedule.
 
     Args:
         dag: built.
         data: the same, serialised: its timetable is decoded as Airflow's processor does it.
     """
     timetable = json.dumps(data["dag"]["timetable"], sort_keys=True, default=str)
-    return _why_never(timetable, dag.start_date, dag.end_date)
+    starts = [each for each in (dag.start_date, *(task.start_date for task in dag.tasks)) if each is not None]
+    return _why_never(timetable, min(starts, default=None), dag.end_date)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -31,15 +35,12 @@ def _why_never(encoded: str, start: datetime | None, end: datetime | None) -> st
     from airflow.serialization.decoders import decode_timetable
 
     try:
-        timetable = decode_timetable(json.loads(encoded))
-        if len(timetable.description or "") > _SUMMARY or len(timetable.summary or "") > _SUMMARY:
-            return f"its schedule takes more than {_SUMMARY:,} letters to describe"
-        return _first(timetable, start, end)
+        return _first_runs(decode_timetable(json.loads(encoded)), start, end)
     except Exception as error:  # noqa: BLE001  # Airflow's own timetables and other people's raise anything
         return f"its schedule gives no run: {type(error).__name__}: {error}"
 
 
-def _first(timetable: Any, start: datetime | None, end: datetime | None) -> str | None:
+def _first_runs(timetable: Any, start: datetime | None, end: datetime | None) -> str | None:
     from airflow.timetables.base import TimeRestriction
     from pendulum import instance
 
@@ -47,7 +48,16 @@ def _first(timetable: Any, start: datetime | None, end: datetime | None) -> str 
         return None
     earliest = instance(start) if start is not None else None
     latest = instance(end) if end is not None else None
-    # As if it caught up, since the present time must not decide.
-    restriction = TimeRestriction(earliest=earliest, latest=latest, catchup=True)
-    found = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
-    return "its schedule gives no run between its start_date and its end_date" if found is None else None
+    # As if it caught up, since the present time must not decide; where there is no start only that can.
+    restriction = TimeRestriction(earliest=earliest, latest=latest, catchup=earliest is not None)
+    last = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
+    if last is None:
+        return "its schedule gives no run between its start_date and its end_date"
+    for _ in range(_LOOKS):
+        following = timetable.next_dagrun_info_v2(last_dagrun_info=last, restriction=restriction)
+        if following is None:
+            return None
+        if following.run_after - last.run_after < SHORTEST:
+            return f"its schedule gives runs that follow each other in less than {SHORTEST.seconds} s"
+        last = following
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from .errors import BuildError, near_miss
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""NUL as JSON writes it, and not a backslash that is followed by these letters."""
 
 
 def verify(dag: DAG, *, pools: Collection[str] | None = None) -> None:
@@ -46,7 +50,7 @@ def _check(dag: DAG, data: dict[str, Any]) -> None:
     from .columns import unfit
     from .next_run import why_never
 
-    for reason in (unfit(dag), _cannot_be_sent(data), why_never(dag, data)):
+    for reason in (unfit(dag, data), _cannot_be_sent(data), why_never(dag, data)):
         if reason is not None:
             raise BuildError(f"Airflow cannot run this DAG: {reason}")
 
@@ -54,7 +58,7 @@ def _check(dag: DAG, data: dict[str, Any]) -> None:
 def _cannot_be_sent(data: dict[str, Any]) -> str | None:
     """Say why a parse's result would be lost on its way to the processor, with every DAG of its file, or not written.
 
-    Parses send it by msgpack (`airflow.sdk.execution_time.comms`); Postgres' JSON takes any text without NUL.
+    Parses send it by msgpack (`airflow.sdk.execution_time.comms`); Postgres' JSON takes no NUL.
     """
     import json
 
@@ -62,7 +66,7 @@ def _cannot_be_sent(data: dict[str, Any]) -> str | None:
 
     try:
         msgspec.msgpack.encode(data)
-        if "\\u0000" in json.dumps(data):
+        if _NUL.search(json.dumps(data)):
             return "a text in it holds the character NUL, which no database takes"
     except OverflowError:
         return "a number in it takes more than 64 bits"

@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
 
 from dagfactory_consul.errors import BuildError
 from dagfactory_consul.verify import verify
+from tests.bundle.postgres import Postgres
+from tests.poisons import FIT, POISONS, a_dag
 
+ROOT = Path(__file__).resolve().parent.parent
 POOLS = {"default_pool", "gold"}
-
-
-def a_dag(task: dict[str, Any] | None = None, **arguments: Any) -> DAG:
-    """Return a DAG of one task that is good but for these arguments."""
-    good: dict[str, Any] = {"schedule": "@daily", "start_date": datetime(2024, 1, 1, tzinfo=UTC)}
-    with DAG("evil", auto_register=False, **{**good, **arguments}) as dag:  # noqa: AIR002  # the schedule is among them
-        EmptyOperator(**{"task_id": "only", **(task or {})})
-    return dag
-
-
-POISONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "retries over 32 bits": ({"retries": 3_000_000_000}, {}, "task only: retries is 3000000000, and .* up to 2,147"),
-    "a long queue": ({"queue": "q" * 300}, {}, "task only: queue has 300 letters, and Airflow's database takes 256"),
-    "a long pool": ({"pool": "p" * 300}, {}, "pool has 300 letters"),
-    "slots over 32 bits": ({"pool_slots": 2**40}, {}, "task only: pool_slots is 1099511627776"),
-    "a long owner": ({"owner": "o" * 2_100}, {}, "owner has 2,100 letters, and Airflow's database takes 2,000"),
-    "a long executor": ({"executor": "e" * 1_100}, {}, "executor"),
-    "NUL in a queue": ({"queue": "a\0b"}, {}, "task only: queue holds the character NUL"),
-    "NUL in a task's text": ({"doc_md": "a\0b"}, {}, "a text in it holds the character NUL"),
-    "NUL in a description": ({}, {"description": "a\0b"}, "description holds the character NUL"),
-    "NUL in a tag": ({}, {"tags": ["a\0b"]}, "a tag holds the character NUL"),
-    "runs over 32 bits": ({}, {"max_active_runs": 3_000_000_000}, "max_active_runs is 3000000000"),
-    "tasks over 32 bits": ({}, {"max_active_tasks": 2**31}, "max_active_tasks is 2147483648"),
-    "runs over 64 bits": ({}, {"max_active_runs": 10**30}, "max_active_runs is 1000000"),
-    "a number over 64 bits": ({"params": {"n": 10**30}}, {}, "a number in it takes more than 64 bits"),
-    "a schedule of 800 letters": (
-        {},
-        {"schedule": ",".join(["1"] * 400) + " * * * *"},
-        "more than 1,000 letters",
-    ),
-    "a day that never comes": ({}, {"schedule": "0 0 31 2 *"}, "its schedule gives no run: .*next date"),
-    "a start at the end of time": ({}, {"start_date": datetime(9999, 12, 31, tzinfo=UTC)}, "its schedule gives no run"),
-    "an end before the start": (
-        {},
-        {"end_date": datetime(2023, 1, 1, tzinfo=UTC)},
-        "no run between its start",
-    ),
-    "a delay of ages": (
-        {"retry_delay": timedelta(days=10**8)},
-        {},
-        "task only: retry_delay is longer than",
-    ),
-}
+HARMLESS_ON_POSTGRES = {"a run a second", "tags that differ in case", "an end before the start"}
+"""The first creates runs without end, the second is for MySQL, and the third shows nowhere why it never runs."""
 
 
 @pytest.mark.parametrize("case", POISONS)
@@ -72,10 +38,11 @@ def test_good_schedules(schedule: Any) -> None:
     verify(a_dag(schedule=schedule, max_active_runs=1), pools=POOLS)
 
 
-def test_the_largest_values_that_fit() -> None:
-    """What Airflow's columns just hold is taken."""
-    task = {"queue": "q" * 256, "retries": 2**31 - 1, "owner": "o" * 500}
-    verify(a_dag(task, tags=["t" * 100], max_active_runs=2**31 - 1))
+@pytest.mark.parametrize("case", FIT)
+def test_what_airflow_can_take(case: str) -> None:
+    """What just fits passes."""
+    task, arguments = FIT[case]
+    verify(a_dag(task, **arguments))
 
 
 def test_a_pool_that_does_not_exist() -> None:
@@ -87,3 +54,34 @@ def test_a_pool_that_does_not_exist() -> None:
 def test_pools_that_are_not_known() -> None:
     """Where nobody can ask Airflow's database nothing is said of pools."""
     verify(a_dag({"pool": "gald"}), pools=None)
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What a real Airflow on Postgres has made of each, by its own functions: the error, or nothing."""
+    home = tmp_path_factory.mktemp("airflow")
+    with Postgres() as postgres:
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{postgres.address}",
+        }
+        for words in (["airflow", "db", "migrate"], ["tests.poisoned"]):
+            command = [sys.executable, "-m", *words]
+            done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        yield json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", FIT)
+def test_what_passes_a_database_takes(taken: dict[str, str], case: str) -> None:
+    """Airflow's own functions write it, send it, and make a run of it with its tasks."""
+    assert taken[case] == ""
+
+
+@pytest.mark.parametrize("case", [each for each in POISONS if each not in HARMLESS_ON_POSTGRES])
+def test_what_is_refused_fails_there(taken: dict[str, str], case: str) -> None:
+    """Nothing is refused for its looks: Airflow's own functions fail at it, or it never runs."""
+    assert taken[case] != ""
