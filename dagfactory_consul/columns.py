@@ -63,19 +63,19 @@ _TIMETABLE = {
 _ASSET = {"name": "name", "uri": "uri", "group": "group"}
 
 
-def unfit(dag: DAG, data: Mapping[str, Any]) -> str | None:
+def unfit(dag: DAG, data: Mapping[str, Any] | None = None) -> str | None:
     """Say which value Airflow's database cannot hold, with its name, and what it may be; None if all fit.
 
     Values themselves are not repeated, but for numbers.
 
     Args:
         dag: built.
-        data: the same, serialised.
+        data: the same, serialised; None: only what the DAG itself shows is looked at.
     """
     return next(_faults(dag, data), None)
 
 
-def _faults(dag: DAG, data: Mapping[str, Any]) -> Iterator[str]:
+def _faults(dag: DAG, data: Mapping[str, Any] | None) -> Iterator[str]:
     tables = _tables()
     yield from _of(dag, _DAG, tables["dag"], "")
     yield from _delays(dag, ("dagrun_timeout",), "")
@@ -91,7 +91,8 @@ def _faults(dag: DAG, data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}owner {reason}"
         yield from _delays(task, _DELAYS, where)
     yield from _weights(dag, tables["task_instance"]["priority_weight"])
-    yield from _of_schedule_and_assets(data, tables)
+    if data is not None:
+        yield from _of_schedule_and_assets(data, tables)
 
 
 def _tags(dag: DAG, column: Column) -> Iterator[str]:
