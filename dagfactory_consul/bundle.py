@@ -17,6 +17,7 @@ from .runtime import PARSING_DAG_ID, SYS_PATH
 
 if TYPE_CHECKING:
     from .codebase import Codebase
+    from .failure import Failure
     from .processor import Processor
     from .settings import Settings
 
@@ -95,10 +96,19 @@ class ConsulDagBundle(BaseDagBundle):
     def refresh(self) -> None:
         """Bring the files to what the store says; what cannot be done within a moment is done by a later call.
 
+        A failure is logged once, and shown among Airflow's import errors.
+
         Raises:
-            DagFactoryError: nothing is in force yet, and why. Airflow then keeps the DAGs that it has.
+            Exception: nothing is deployed on this machine, and why, while Airflow's list has DAGs of this bundle.
+                Airflow then keeps them.
         """
-        self._processor.refresh()
+        try:
+            self._processor.refresh()
+        except Exception as error:
+            if not self._failure.tell(error):
+                raise
+        else:
+            self._failure.end()
 
     def get_current_version(self) -> BundleVersion | None:
         """Return the version that is in force on this machine; None if that is nothing yet."""
@@ -150,6 +160,13 @@ class ConsulDagBundle(BaseDagBundle):
             occupancy=occupancy,
             stale_after=conf.getint("dag_processor", "stale_dag_threshold"),
         )
+
+    @cached_property
+    def _failure(self) -> Failure:
+        from . import occupancy
+        from .failure import Failure
+
+        return Failure(self.name, occupancy)
 
     @cached_property
     def _codebase(self) -> Codebase:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from .plan import diff
+from .problems import told
 from .release import DRAINING, Release
 
 _SHOWN = 10
@@ -21,9 +22,8 @@ def log_change(log: logging.Logger, before: Release | None, after: Release) -> N
     if begun := [dag_id for dag_id in _draining(after) if dag_id not in drained]:
         log.info("%d DAGs are switched off, and drain: %s", len(begun), _some(begun))
     known = set(before.problems) if before is not None else set()
-    for problem in after.problems:
-        if problem not in known:  # once, not with each change
-            log.warning("%s", problem)
+    for line in told(problem for problem in after.problems if problem not in known):  # once, not with each change
+        log.warning("%s", line)
 
 
 def _draining(release: Release) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import DagFactoryError, StoreError
+from .problems import told
 
 if TYPE_CHECKING:
     from .release import Release
@@ -87,6 +88,7 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
 
     What is new or changed is built and checked as the DAG processor does it.
     """
+    from . import guard
     from . import release as releases
     from .plan import diff
     from .snapshot import from_reading
@@ -111,10 +113,10 @@ def plan(store: StoreOption = None, prefix: PrefixOption = None) -> None:
             print(f"{sign} {dag_id}")
     for dag_id in sorted(stay):
         print(f"! {dag_id} stays as it is, because of a problem")
-    for problem in sorted(after.problems, key=str):
-        print(f"problem: {problem}")
+    for line in sorted(told(after.problems)):
+        print(f"problem: {line}")
     if snapshot.held:
-        print(f"held: {snapshot.held['reason']}. It stays, unless: dagfactory-consul accept {snapshot.held['version']}")
+        print(f"held: {guard.told(snapshot.held)}")
     added, changed, removed = len(change.added), len(change.changed), len(change.removed)
     print(f"{len(_active(after))} DAGs: {added} new, {changed} changed, {removed} to go")
     if after.problems or snapshot.held:
@@ -211,7 +213,7 @@ def _show_machine(settings: Settings) -> bool:
         rows["DAGs"] = f"{states.count(releases.ACTIVE)} active, {states.count(releases.DRAINING)} draining"
     for name, text in rows.items():
         print(f"{name:11} {text}")
-    for line in [*client.problems(), *(map(str, release.problems) if release else ())]:
+    for line in [*client.problems(), *(told(release.problems) if release else ())]:
         print(f"problem     {line}")
     return True
 

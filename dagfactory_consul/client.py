@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from . import keyed_file, snapshot
 from .attempt import MAX_BACKOFF, Attempt
 from .errors import NothingKnownError, SettingsError, SnapshotError, StoreError, StoreUnreachable
-from .guard import Guard
+from .guard import Guard, told
 from .snapshot import DECODER, Document, Snapshot
 from .stores.base import READY, Store, StoreUser
 
@@ -123,7 +123,7 @@ class ConfigClient(StoreUser):
         lines = []
         about = self.about()
         if held := about.get("held"):
-            lines.append(f"held: {held['reason']}; accept it by: dagfactory-consul accept {held['version']}")
+            lines.append(f"held: {told(held)}")
         attempt = self.last_attempt()
         if attempt.failures > 1 and about:  # one may be a hiccup; where nothing is known parses raise by themselves
             good_at = datetime.fromtimestamp(attempt.good_at or about["read_at"], UTC)
@@ -226,11 +226,7 @@ class ConfigClient(StoreUser):
         if current.held and held is not None and held["version"] == current.held["version"]:
             current = replace(current, held={**current.held, "seen": held.get("seen")})
         elif current.held:
-            log.warning(
-                "Held: %s. What is missing stays in force until it is back, or until `dagfactory-consul accept %s`",
-                current.held["reason"],
-                current.held["version"],
-            )
+            log.warning("Held: %s", told(current.held))
             current = replace(current, held={**current.held, "seen": self._accepted()})
         with contextlib.suppress(OSError):
             keyed_file.remove_leftovers(self.folder)

@@ -11,6 +11,7 @@ DagFactoryError
 ├── SnapshotError              a local copy cannot be used: damaged, of another format
 ├── VersionGoneError          a run's version of the bundle is no longer in the history
 ├── NothingKnownError          no store answers, and there is no local copy: never "no DAGs"
+│   └── NotYetError            nothing is deployed yet, and what has to happen first is under way
 ├── DocumentError              a tenant, flag, project or default is not what it should be
 ├── BuilderError               a builder is defined wrongly, cannot be imported, or is not known
 ├── BuildError                 a builder could not turn its configuration into a DAG
@@ -72,6 +73,10 @@ class VersionGoneError(DagFactoryError):
 
 class NothingKnownError(DagFactoryError):
     """No store answers and there is no local copy. An error, never an empty set of DAGs."""
+
+
+class NotYetError(NothingKnownError):
+    """Nothing is deployed on this machine yet, and what has to happen first is under way: no fault."""
 
 
 class DocumentError(DagFactoryError):

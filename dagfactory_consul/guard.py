@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .snapshot import Document, Snapshot, of_lines
 from .stores.base import READY
@@ -100,6 +100,16 @@ class Guard:
         if lost > self.minimum and lost > self.share * total:
             return f"{lost} of {total} flags are missing: {some(absent)}"
         return None
+
+
+def told(held: Mapping[str, Any]) -> str:
+    """Return a hold as one line: why, which keys and DAGs, and how to see all of them and to let them go."""
+    dags = f" (DAGs: {some(held['dags'])})" if held.get("dags") else ""
+    version = held["version"]
+    return (
+        f"{held['reason']}{dags}. They stay until they are back. See all: dagfactory-consul accept --show "
+        f"{version}; let them go: dagfactory-consul accept {version}"
+    )
 
 
 def some(names: Sequence[str]) -> str:

@@ -51,10 +51,11 @@ def load_problems(**settings: Any) -> None:
     if os.environ.get(PARSING_DAG_ID):
         return
     from .errors import ProblemsError
+    from .problems import told
     from .release import load_problems as in_release
     from .runtime import client_of, release_path
 
     known = Settings.read(**settings)
-    lines = [*client_of(known).problems(), *map(str, in_release(release_path(known)))]
+    lines = [*client_of(known).problems(), *told(in_release(release_path(known)))]
     if lines:
         raise ProblemsError("\n".join([f"{len(lines)} to mend; all else is in force", *lines]))

@@ -6,6 +6,7 @@ Only for the DAG processor's own process, which works on that database anyway. P
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, select, union
@@ -111,6 +112,26 @@ def import_errors(bundle: str) -> dict[str, str]:
     return {
         file: text or "" for file, text in _rows(select(*columns).where(ParseImportError.bundle_name == bundle)) if file
     }
+
+
+def has_dags(bundle: str) -> bool:
+    """Say whether Airflow's list has DAGs of a bundle, stale ones aside. Raises what SQLAlchemy does."""
+    from airflow.models.dag import DagModel
+
+    return bool(_rows(select(DagModel.dag_id).where(DagModel.bundle_name == bundle, ~DagModel.is_stale).limit(1)))
+
+
+def show_import_error(bundle: str, file: str, text: str) -> None:
+    """Have Airflow show a text as the import error of a file until it parses that. Raises what SQLAlchemy does."""
+    from airflow.models.errors import ParseImportError
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.execute(
+            delete(ParseImportError).where(ParseImportError.bundle_name == bundle, ParseImportError.filename == file)
+        )
+        now = datetime.now(UTC)
+        session.add(ParseImportError(bundle_name=bundle, filename=file, timestamp=now, stacktrace=text))
 
 
 def forget_import_errors(bundle: str, files: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from .errors import near_miss
 from .flags import FlagSet, flags_of
 from .guard import DEFAULTS
 from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id, shown
-from .problems import Problem, at_most
+from .problems import NO_BUILDERS, Problem, at_most
 from .registry import Registry
 from .sensitive import explain_secret, find_secret
 from .snapshot import Document, Snapshot
@@ -139,6 +139,7 @@ class _Planner:
         self.now = now
         self.gates = True
         self.problems: list[Problem] = list(registry.problems)
+        self.has_builders = bool(registry or registry.problems)
         self.specs: dict[str, DagSpec] = {}
         self.flags: FlagSet = flags_of(snapshot, last_good)
         self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
@@ -174,7 +175,7 @@ class _Planner:
 
     def _check_defaults(self) -> None:
         """Note what the defaults say for a builder that does not exist, or that it does not take from anybody."""
-        for builder, entry in self.under_dags.items():
+        for builder, entry in self.under_dags.items() if self.has_builders else ():
             if builder not in self.registry:
                 self._note(DEFAULTS, f"dags.{builder}: {self.registry.explain_unknown(builder)}")
                 continue
@@ -225,7 +226,11 @@ class _Planner:
             self._note(document.key, reason, tenant)
             return
         context = {**attributes, "targetingKey": tenant, "tenant": tenant, "environment": self.environment}
-        for builder, entries in (content.get("dags") or {}).items():
+        dags = content.get("dags") or {}
+        if dags and not self.has_builders:
+            self._note(document.key, NO_BUILDERS, tenant)
+            return
+        for builder, entries in dags.items():
             if builder not in self.registry:
                 self._note(document.key, f"dags.{builder}: {self.registry.explain_unknown(builder)}", tenant)
                 continue

@@ -13,6 +13,15 @@ MAX_PROBLEMS = 20
 """Problems that are told of one document: nobody reads more, and each has to be shown, compared and kept."""
 
 
+NO_BUILDERS = (
+    "no builders are configured: name their modules or folders by AIRFLOW__DAGFACTORY_CONSUL__BUILDERS, or among the "
+    "bundle's kwargs by `builders`"
+)
+"""What is wrong with each document that names a builder, where there is none at all."""
+_TENANTS = 10
+"""Tenants that are named where many have the same problem."""
+
+
 class Problem(NamedTuple):
     """What is wrong, where, and whom it touches. It harms nothing beyond what it names."""
 
@@ -37,6 +46,21 @@ def printable(text: str, most: int = MAX_LETTERS) -> str:
     """
     shown = text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def told(problems: Iterable[Problem]) -> list[str]:
+    """Return problems as lines. That there are no builders is one line, however many tenants name some."""
+    lines = []
+    without: set[str] = set()
+    for problem in problems:
+        if problem.message == NO_BUILDERS:
+            without.add(problem.key)
+        else:
+            lines.append(str(problem))
+    if without:
+        named, more = ", ".join(sorted(without)[:_TENANTS]), len(without) - _TENANTS
+        lines.insert(0, f"{NO_BUILDERS}. Named by {named}" + (f" and {more:,} more" if more > 0 else ""))
+    return lines
 
 
 def at_most(problems: Iterable[Problem]) -> Iterator[Problem]:

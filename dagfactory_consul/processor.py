@@ -19,11 +19,12 @@ from .arrangement import Limits
 from .changes import log_change
 from .codebase import Code, Codebase
 from .edition import Edition
-from .errors import DagFactoryError, NothingKnownError, StoreError
+from .errors import DagFactoryError, NothingKnownError, NotYetError, StoreError
 from .guard import Deployed
 from .import_errors import ImportErrors
 from .layout import Layout
 from .occupancy import Parsed
+from .problems import told
 from .reporting import Reporter
 from .retention import Retention
 from .rollout import Rollout, Tried
@@ -128,6 +129,8 @@ class Processor:
         self._ended = (0.0, 0.0)
         """When the last look ended, in seconds of the clock and of this process's CPU."""
         self._taken_over = 0.0
+        self._failed: list[str] = []
+        """What the last looks have failed by, one after the other."""
 
     def refresh(self) -> None:
         """Bring this machine to what the store says, as far as that can be done within a moment.
@@ -154,15 +157,17 @@ class Processor:
             if mine:
                 try:
                     self._refresh()
-                except (DagFactoryError, OSError) as error:  # a disk that is full, too
+                except Exception as error:
                     self.reporter.failed()
-                    if self.agreement.edition is None:
+                    if self.laid_out is None:
                         raise
-                    self.reporter.once(f"{error}. What is in force stays")
+                    self._note_failure(error)
+                else:
+                    self._failed = []
         if self.laid_out is None:
             edition = self.agreement.edition
             by = edition.head.by if edition is not None else "another process of this machine"
-            raise NothingKnownError(f"nothing is in force on this machine yet: {by} has its turn first")
+            raise NotYetError(f"no DAG is deployed on this machine yet: it waits until {by} has parsed its change")
         self._report(time.monotonic() - began)
 
     @property
@@ -178,7 +183,18 @@ class Processor:
         """Return all that is wrong, a line each."""
         edition = self.agreement.edition
         problems = edition.release.problems if edition is not None else ()
-        return [*self.client.problems(), *self.rollout.problems(), *map(str, problems)]
+        lines = [*self.client.problems(), *self.rollout.problems(), *told(problems)]
+        # Once may be a hiccup; and of the store, and of a try that fails, another line speaks.
+        if len(self._failed) > 1 and not any(self._failed[-1] in line for line in lines):
+            lines.append(f"what changes cannot be deployed, and all stays as it is: {self._failed[-1]}")
+        return lines
+
+    def _note_failure(self, error: Exception) -> None:
+        """Take note of a look that failed, where DAGs are deployed here: they stay, whatever it was."""
+        known = isinstance(error, DagFactoryError | OSError)  # a disk that is full, too
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self._failed = [*self._failed[-1:], text]
+        self.reporter.once(f"{text}. What is in force stays", error=None if known else error)
 
     def _deployed(self) -> Deployed | None:
         edition = self.agreement.edition
@@ -310,7 +326,8 @@ class Processor:
         kept = self.client.kept()
         kept = known if kept is None else kept
         if kept is None:
-            raise NothingKnownError(f"nothing is known of {self.client.store.url}; it is asked again in a moment")
+            wrong = self.client.last_attempt().error  # until it is asked again the cause is what it was
+            raise NothingKnownError(wrong or f"nothing is known of {self.client.store.url} yet")
         return kept
 
     def _publish(self, tried: Tried) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .builders import DagBuilder, Definition
 from .errors import BuilderError, near_miss
 from .models import describe_bad_id, is_id
-from .problems import Problem
+from .problems import NO_BUILDERS, Problem
 from .time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Registry(Mapping[str, Definition]):
 
     def explain_unknown(self, name: str) -> str:
         """Say that there is no such builder, what is near it, and which modules could not be imported."""
+        if not self._definitions and not self.problems:
+            return NO_BUILDERS
         failed = ", ".join(problem.key for problem in self.problems)
         also = f"; it may stand in what could not be imported: {failed}" if failed else ""
         return f"there is no builder {name!r}{near_miss(name, self._definitions)}{also}"

@@ -46,13 +46,13 @@ class Reporter:
         self._reported = float("-inf")
         self._failed = float("-inf")
 
-    def once(self, message: str) -> None:
-        """Log a warning, and the same one not again within a minute."""
+    def once(self, message: str, *, error: Exception | None = None) -> None:
+        """Log a warning, and the same one not again within a minute; with an error's traceback if one is given."""
         now = time.monotonic()
         if now - self._said.get(message, float("-inf")) >= 60:
             self._said = {each: at for each, at in self._said.items() if now - at < 60}
             self._said[message] = now
-            log.warning("%s", message)
+            log.warning("%s", message, exc_info=error)
 
     def failed(self) -> None:
         """Count a refresh that has failed."""

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 from .agreement import Agreement
 from .codebase import Code, Codebase, sources_at
 from .edition import Edition
-from .errors import DagFactoryError, NothingKnownError, SettingsError
+from .errors import DagFactoryError, NotYetError, SettingsError
 from .preflight import Job, Preflight, Result
 from .release import Release
 from .settings import Settings
@@ -116,7 +116,7 @@ class Rollout:
         """Try what there is to try; return what has passed, None where nothing has by now.
 
         Raises:
-            NothingKnownError: nothing is in force, and the first try is still at work.
+            NotYetError: nothing is deployed, and the first try is still at work.
             DagFactoryError: a try failed as a whole; it is made again later.
             StoreError: code is needed that is only in the history, which does not answer.
         """
@@ -222,7 +222,7 @@ class Rollout:
         if result is not None:
             self._failed = None
         elif first:
-            raise NothingKnownError("nothing is in force yet: the first plan is still being checked")
+            raise NotYetError("no DAG is deployed yet: the first configuration is still being checked")
         return result
 
     def _archive_of(self, code: Code) -> bytes | None:

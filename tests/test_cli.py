@@ -258,7 +258,13 @@ def test_accept(deployment: Deployment) -> None:
         "- acme__other",
         "- hooli__job",
     ]
-    assert run("plan", status=1).splitlines()[-2].startswith("held: the store is empty. It stays, unless: dagfactory-")
+    assert (
+        run("plan", status=1)
+        .splitlines()[-2]
+        .startswith(
+            "held: the store is empty (DAGs: acme__job, acme__other, hooli__job). They stay until they are back. "
+        )
+    )
     assert "Accepted: the store is empty" in run(*command.split())
     assert {"draining" in dag.tags for dag in deployment.parse().values()} == {True}
 

@@ -229,7 +229,9 @@ def test_an_emptied_store_is_held(deployment: Deployment) -> None:
     deployment.remove("tenants/acme")
     deployment.remove("tenants/globex")
     assert sorted(deployment.parse()) == before
-    assert "held: the store is empty; accept it by: dagfactory-consul accept " in deployment.errors()
+    said = deployment.errors()
+    assert "held: the store is empty (DAGs: acme__job, acme__other, globex__job)" in said
+    assert "let them go: dagfactory-consul accept " in said
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

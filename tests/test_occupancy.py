@@ -103,6 +103,21 @@ def test_what_is_shown_as_import_errors() -> None:
     assert occupancy.import_errors("other") == {"problems.py": "in problems.py"}
 
 
+def test_an_import_error_of_our_own() -> None:
+    """Airflow shows what it was given, in place of what it has shown for that file."""
+    for text in ("first", "second"):
+        occupancy.show_import_error(BUNDLE, "problems.py", text)
+    assert occupancy.import_errors(BUNDLE) == {"problems.py": "second"}
+
+
+def test_whether_airflow_lists_dags_of_a_bundle() -> None:
+    """Stale DAGs, and those of other bundles, do not count."""
+    add(dag("stale__job", is_stale=True), dag("other__job", bundle_name="other"))
+    assert not occupancy.has_dags(BUNDLE)
+    add(dag())
+    assert occupancy.has_dags(BUNDLE)
+
+
 @pytest.mark.parametrize("ask", [occupancy.unfinished, occupancy.parsed, lambda ids: occupancy.pointed_at(BUNDLE, ids)])
 def test_any_number_may_be_asked_for(ask: Callable[[list[str]], Any]) -> None:
     """Databases limit what one query compares with: more is asked for in several."""

@@ -42,6 +42,11 @@ def limits(machine: Machine) -> dict[str, str]:
     return {dag_id: shown(dag) for dag_id, dag in machine.dags().items()}
 
 
+def limits_of_good(machine: Machine) -> dict[str, str]:
+    """Return the same where something is wrong with other files."""
+    return {dag_id: shown(dag) for dag_id, dag in machine.bag().dags.items()}
+
+
 def draining(machine: Machine) -> list[str]:
     return sorted(dag_id for dag_id, dag in machine.dags().items() if "draining" in dag.tags)
 
@@ -419,7 +424,8 @@ def test_another_bundles_deployment(site: Site, one: Machine) -> None:
     """Two bundles of one name of deployment would undo each other's work: the second is told, and the first goes on."""
     site.store("runtime").put("tested/head", one.head._replace(bundle="other", sequence=9).to_bytes())
     before = limits(one)
-    assert limits(one.settle()) == before
+    assert limits_of_good(one.settle()) == before
+    assert "give one of them another deployment" in one.errors()
     with pytest.raises(SettingsError, match="give one of them another deployment"):
         site.machine("two").refresh()
 
@@ -507,6 +513,35 @@ def test_documents_that_vanish_while_a_disk_is_wiped(site: Site, one: Machine) -
     one.wipe().settle()
     assert len(one.bag().dags) == 10
     assert "held" in one.errors()
+
+
+def test_whatever_fails_each_refresh_is_said(site: Site, one: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody has thought of, too: the DAGs stay, and problems.py says what it is until it is over."""
+
+    def fail(*_: object) -> None:
+        raise TypeError("extractall() got an unexpected keyword argument")
+
+    site.tenant("acme", limit=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.processor.rollout, "try_next", fail)
+        one.refresh()
+        assert one.errors() == "", "once may be a hiccup"
+        one.refresh()
+        assert "all stays as it is: TypeError: extractall()" in one.errors()
+        assert limits_of_good(one) == {"acme__job": "10 v1", "zenith__job": "10 v1"}
+    one.settle()
+    assert one.errors() == ""
+    assert limits(one)["acme__job"] == "20 v1"
+
+
+def test_no_builders_are_one_problem(tmp_path: Path) -> None:
+    """Where no builder is configured that is said once, and not for each tenant."""
+    site = Site(tmp_path, builders=())
+    site.tenant("acme", "hooli", "zenith")
+    one = site.machine().settle()
+    assert one.errors().count("no builders are configured") == 1
+    assert "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS" in one.errors()
+    assert "Named by tenants/acme, tenants/hooli, tenants/zenith" in one.errors()
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
