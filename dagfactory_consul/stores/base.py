@@ -16,6 +16,9 @@ MAX_VALUE_BYTES = 524_288
 MAX_READING_BYTES = 268_435_456
 """The most bytes that one read takes into memory, all values together: 256 MiB."""
 
+FOLDERS = ("tenants", "flags", "projects")
+"""The parts of the layout whose members are entries of their own."""
+
 READY = "_ready"
 """The key that marks a data set as complete. While it is missing after it was once there, nothing may vanish."""
 

@@ -11,39 +11,39 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO
 from urllib.parse import SplitResult, unquote
 
 from ..errors import SettingsError, StoreDenied, StoreRejected, StoreUnreachable
 from .base import Entry, Reading, Store
+from .folder import (
+    OUTSIDE,
+    SUFFIXES,
+    File,
+    Unusable,
+    is_passed_over,
+    is_within,
+    key_of,
+    list_files,
+    look,
+    read_value,
+)
 from .keys import check_key
 from .replacing import replace_file
 
-SUFFIXES = (".yaml", ".yml", ".json")
-"""The endings that are no part of a key; a file with another ending, or none, is its own key."""
-LEFT_BEHIND = ("~", ".bak", ".orig", ".rej", ".swp", ".swo", ".tmp")
-"""The endings of what editors and interrupted writers leave behind."""
 LOCK = ".lock"
 """The file that one swap at a time holds locked; hidden, so no entry."""
 LOCK_SECONDS = 2.0
 """How long a swap waits for another one, which takes some milliseconds."""
 
 
-class _File(NamedTuple):
-    """One file that is an entry."""
-
-    key: str
-    path: str
-    size: int
-    mtime_ns: int
-
-
 class FileStore(Store):
     """A folder of YAML and JSON files; a file's path without its ending is the entry's key.
 
-    Hidden files and folders, and editors' backups, are no entries. Symbolic links are followed, wherever they lead:
-    whoever may write into the folder decides what it holds, and a mounted ConfigMap consists of them. A missing folder
-    is an unreachable store, as a volume that is not mounted: it never means that there are no entries.
+    Hidden files and folders, and editors' backups, are no entries. Symbolic links are followed within the folder: a
+    mounted ConfigMap consists of them. What cannot be read, whatever it is, is the problem of its own entry: a link out
+    of the folder, two files of one key, a pipe, a file that is too large or may not be read, a name that is no text.
+    A missing folder is an unreachable store, as a volume that is not mounted: it never means that there are no entries.
 
     A place beside another one is made by its first write: until then it is empty, as long as the other one is there.
 
@@ -75,10 +75,19 @@ class FileStore(Store):
 
     def read(self) -> Reading:
         with self._readable():
-            files = self._files()
-            entries = [Entry(file.key, Path(file.path).read_bytes(), file.mtime_ns) for file in files]
+            files, top = self._files(), self._top()
+            unreadable = {file.key: file.trouble for file in files if file.trouble}
+            entries = []
+            for file in files:
+                try:
+                    if not file.trouble:
+                        entries.append(Entry(file.key, read_value(file.path, top), file.mtime_ns))
+                except Unusable as exc:
+                    unreadable[file.key] = str(exc)
+                except FileNotFoundError:  # since it was listed
+                    continue
             # What has changed since it was listed has another mark: the next probe finds out.
-            return Reading(tuple(entries), mark=_digest(files), source=self.url)
+            return Reading(tuple(entries), mark=_digest(files), source=self.url, unreadable=unreadable)
 
     def probe(self) -> str | None:
         """Return a digest of all names, sizes and times of modification."""
@@ -89,7 +98,10 @@ class FileStore(Store):
         check_key(key, store=self.url)
         with self._readable():
             file = self._present(key) if self._is_there() else None
-            return Entry(key, Path(file.path).read_bytes(), file.mtime_ns) if file else None
+            try:
+                return Entry(key, self._value(file), file.mtime_ns) if file else None
+            except FileNotFoundError:
+                return None
 
     def keys(self) -> list[str]:
         with self._readable():
@@ -104,7 +116,7 @@ class FileStore(Store):
         with self._readable():
             for key, value in wanted:
                 present = self._present(key)
-                replace_file(Path(present.path) if present else self._new(key, value), value)
+                replace_file(self._own(Path(present.path) if present else self._new(key, value)), value)
 
     def swap(self, key: str, value: bytes, expected: Entry | None) -> bool:
         """Write if the file holds what was expected. It excludes other swaps; a plain write between is not seen."""
@@ -121,63 +133,45 @@ class FileStore(Store):
         self._check_writable(key)
         with self._readable():
             for path in self._places(key):
+                self._own(path.parent)
                 path.unlink(missing_ok=True)
 
     def beside(self, name: str) -> FileStore:
         return FileStore(self.folder.with_name(f"{self.folder.name}-{name}"), origin=self.origin or self.folder)
 
-    def _files(self) -> list[_File]:
-        """List the entries' files, sorted by key.
+    def _files(self) -> list[File]:
+        return list_files(self.folder) if self._is_there() else []
 
-        Raises:
-            StoreRejected: two files stand for one key.
-        """
-        if not self._is_there():
-            return []
-        found: dict[str, _File] = {}
-        for file in self._walk(str(self.folder), "", seen=frozenset()):
-            self._only(file.key, [each for each in (found.get(file.key), file) if each])
-            found[file.key] = file
-        return [found[key] for key in sorted(found)]
+    def _top(self) -> str:
+        """Where the folder really is: a link to it may lead elsewhere from one moment to the next."""
+        return os.path.realpath(self.folder)
 
-    def _walk(self, folder: str, before: str, *, seen: frozenset[str]) -> Iterator[_File]:
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder above
-            return
-        with os.scandir(folder) as found:
-            for each in found:
-                if each.name.startswith((".", "#")) or each.name.endswith(LEFT_BEHIND):
-                    continue
-                if not each.name.isprintable():
-                    raise StoreRejected(f"the file name {each.path!r} holds what cannot be printed", store=self.url)
-                with suppress(FileNotFoundError):  # gone since it was listed, or a link to nothing
-                    if each.is_dir():
-                        yield from self._walk(each.path, f"{before}{each.name}/", seen=seen | {real})
-                    elif each.is_file():
-                        status = each.stat()
-                        yield _File(_key(before + each.name), each.path, status.st_size, status.st_mtime_ns)
+    def _value(self, file: File) -> bytes:
+        """Read a file's value. Raises StoreRejected where that cannot be."""
+        if file.trouble:
+            raise self.unreadable(file.key, file.trouble)
+        try:
+            return read_value(file.path, self._top())
+        except Unusable as exc:
+            raise self.unreadable(file.key, str(exc)) from None
 
-    def _only(self, key: str, files: list[_File]) -> _File | None:
-        """Return the one file of a key."""
-        if len(files) > 1:
-            names = " and ".join(os.path.relpath(file.path, self.folder) for file in files)
+    def _own(self, path: Path) -> Path:
+        """Return a path that is to be written. Raises StoreRejected where it leads out of the folder."""
+        if not is_within(os.path.realpath(path), self._top()):
+            raise self.unreadable(os.path.relpath(path, self.folder), OUTSIDE)
+        return path
+
+    def _present(self, key: str) -> File | None:
+        """Return the one file of a key. Raises StoreRejected where there are two."""
+        found = [file for path in self._places(key) if (file := look(str(path), key, self._top())) is not None]
+        if len(found) > 1:
+            names = " and ".join(os.path.relpath(file.path, self.folder) for file in found)
             raise StoreRejected(f"{names} both stand for {key}: remove one of them", store=self.url)
-        return files[0] if files else None
-
-    def _present(self, key: str) -> _File | None:
-        """Return the file of a key."""
-        return self._only(key, [file for path in self._places(key) if (file := self._look(path, key)) is not None])
+        return found[0] if found else None
 
     def _places(self, key: str) -> list[Path]:
         """Return where an entry may be."""
-        return [self.folder / f"{key}{suffix}" for suffix in ("", *SUFFIXES) if _key(key + suffix) == key]
-
-    def _look(self, path: Path, key: str) -> _File | None:
-        try:
-            status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return _File(key, str(path), status.st_size, status.st_mtime_ns) if path.is_file() else None
+        return [self.folder / f"{key}{suffix}" for suffix in ("", *SUFFIXES) if key_of(key + suffix) == key]
 
     def _new(self, key: str, value: bytes) -> Path:
         """Return the path for a new entry: what starts as JSON is JSON, the marker has no ending, all else is YAML."""
@@ -189,10 +183,10 @@ class FileStore(Store):
         """Refuse what would not be read again: hidden names, backups, and endings that would be taken off."""
         check_key(key, store=self.url)
         parts = key.split("/")
-        if any(part.startswith((".", "#")) or part.endswith(LEFT_BEHIND) or "\\" in part for part in parts):
+        if any(is_passed_over(part) or "\\" in part for part in parts):
             raise StoreRejected(f"{key!r} cannot be a key: a file of that name is not read", store=self.url)
-        if _key(key) != key:
-            raise StoreRejected(f"{key!r} cannot be a key: write it without its ending, {_key(key)!r}", store=self.url)
+        if (wanted := key_of(key)) != key:
+            raise StoreRejected(f"{key!r} cannot be a key: write it without its ending, {wanted!r}", store=self.url)
 
     def _is_there(self) -> bool:
         """Return whether the folder exists; False for a place beside that nothing has been written to yet.
@@ -214,7 +208,7 @@ class FileStore(Store):
         self.folder.mkdir(parents=True, exist_ok=True)
         end = time.monotonic() + LOCK_SECONDS
         pause = threading.Event()
-        with (self.folder / LOCK).open("ab") as file:
+        with self._lock_file() as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,6 +223,15 @@ class FileStore(Store):
             finally:  # to close the file is not enough where a fork has it open too
                 fcntl.flock(file, fcntl.LOCK_UN)
 
+    def _lock_file(self) -> BinaryIO:
+        """Open the lock's file, for this user alone: whoever can open it could hold the lock, even only to read."""
+        # A link or a pipe in its place is refused, neither followed nor waited for.
+        handle = os.open(self.folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if os.fstat(handle).st_mode & 0o077:  # as it was made in former times
+            with suppress(PermissionError):
+                os.fchmod(handle, 0o600)
+        return os.fdopen(handle, "wb")
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         """Turn the system's refusals into ours."""
@@ -242,15 +245,11 @@ class FileStore(Store):
             raise StoreUnreachable(f"{exc.filename or self.folder}: {exc.strerror or exc}", store=self.url) from exc
 
 
-def _key(path: str) -> str:
-    """Return the key of a relative path."""
-    stem, ending = os.path.splitext(path)  # noqa: PTH122  # it is a text, and comes in thousands
-    return stem if ending in SUFFIXES else path
-
-
-def _digest(files: list[_File]) -> str:
+def _digest(files: list[File]) -> str:
     known = hashlib.blake2b(digest_size=16)
     for file in files:
-        # The path, not the key: a file that is renamed from .json to .yaml is read differently.
-        known.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode())
+        # The path, not the key: a file that is renamed from .json to .yaml is read differently. The time of the last
+        # change of its status as well: a file that may be read from now on is not otherwise another one.
+        stamps = f"{file.size}\0{file.mtime_ns}\0{file.ctime_ns}\0{file.trouble or ''}"
+        known.update(f"{file.path}\0{stamps}\n".encode("utf-8", "surrogateescape"))
     return known.hexdigest()

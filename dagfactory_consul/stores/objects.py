@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult
 
-from ..errors import SettingsError, StoreUnreachable
-from .base import Entry, Reading, Store
+from ..errors import SettingsError, StoreDenied, StoreUnreachable
+from .base import MAX_READING_BYTES, MAX_VALUE_BYTES, Entry, Reading, Store, too_large
 from .filesystem import Filesystem, require_driver
+from .folder import Unusable, read_value
 from .keys import check_key
 from .replacing import PREFIX, SUFFIX, replace_file
 
@@ -24,6 +26,7 @@ BATCH = 100
 """How many objects are read or written within one time-out, at the same time where the driver can do that."""
 VERSIONS = ("etag", "ETag", "generation", "md5", "mtime", "LastModified", "last_modified", "updated", "created")
 """Under which names the drivers say what changes with an object."""
+DENIED = "may not be read with these credentials"
 GONE = FileNotFoundError, IsADirectoryError, NotADirectoryError
 
 
@@ -59,10 +62,16 @@ class ObjectStore(Store):
 
     def read(self) -> Reading:
         objects = self._filesystem.ask(self._list)
-        values = self._values(list(objects))
+        unreadable = _unreadable(objects)
+        # S3 refuses to read a part of an object that is empty.
+        empty = {key for key, about in objects.items() if about.get("size") == 0 and about["type"] == "file"}
+        values, refused = self._values([key for key in objects if key not in unreadable and key not in empty])
+        if DENIED in refused.values() and not values:  # the credentials, not the objects
+            raise StoreDenied(f"none of its objects may be read: {min(refused)} {DENIED}", store=self.url)
         # What has changed since it was listed has another mark: the next probe finds out.
-        entries = tuple(Entry(key, values[key]) for key in sorted(values))
-        return Reading(entries, mark=_digest(objects), source=self.url)
+        found = [Entry(key, values.get(key, b"")) for key in sorted(values.keys() | empty)]
+        reading = Reading.of(found, mark=_digest(objects), source=self.url)
+        return replace(reading, unreadable={**unreadable, **refused, **reading.unreadable})
 
     def probe(self) -> str | None:
         """Return a digest of all names, sizes and versions. It costs a listing of each folder."""
@@ -78,9 +87,13 @@ class ObjectStore(Store):
         wanted = list(dict.fromkeys(keys))
         for key in wanted:
             check_key(key, store=self.url)
-        found = self._values(wanted)
+        found, refused = self._values(wanted)
+        for key, reason in refused.items():
+            raise StoreDenied(f"{key} {reason}", store=self.url) if reason == DENIED else self.unreadable(key, reason)
         if len(found) < len(wanted):
             self._filesystem.ask(self._require_bucket)
+        for key, value in found.items():
+            self.check_size(key, value)
         return {key: Entry(key, value) for key, value in found.items()}
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> None:
@@ -124,12 +137,15 @@ class ObjectStore(Store):
             raise StoreUnreachable(f"lists what is not below {root}", store=self.url)
         return {path[len(root) + 1 :]: about for path, about in below.items()}
 
-    def _values(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the values of those keys that exist."""
+    def _values(self, keys: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Return the values of those keys that exist, up to a byte over the limit, and why others cannot be read."""
         found: dict[str, bytes] = {}
+        refused: dict[str, str] = {}
         for batch in _batches(keys):
-            found |= self._filesystem.ask(partial(_contents, keys=batch))
-        return found
+            values = self._filesystem.ask(partial(_contents, keys=batch))
+            found |= {key: value for key, value in values.items() if isinstance(value, bytes)}
+            refused |= {key: value for key, value in values.items() if isinstance(value, str)}
+        return found, refused
 
     def _write(self, fs: Any, root: str, *, items: Sequence[tuple[str, bytes]]) -> None:
         from fsspec.implementations.local import LocalFileSystem
@@ -187,20 +203,51 @@ def _walk(fs: Any, found: list[dict[str, Any]], folder: str) -> Iterator[tuple[s
             yield path, each
 
 
-def _contents(fs: Any, root: str, *, keys: Sequence[str]) -> dict[str, bytes]:
-    """Read those that exist, at the same time where that can be; a name with a `*` would be taken for a pattern."""
-    paths = {f"{root}/{key}": key for key in keys}
-    plain = [path for path in paths if not glob.has_magic(path)]
-    found: dict[str, Any] = fs.cat(plain, on_error="return") if plain else {}
-    for path in paths.keys() - set(plain):
+def _unreadable(objects: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Say which objects are not asked for, by what their listing says: too large ones, alone or all together."""
+    sizes = {key: about.get("size") or 0 for key, about in objects.items()}
+    found = {key: too_large(size) for key, size in sizes.items() if size > MAX_VALUE_BYTES}
+    left = MAX_READING_BYTES
+    for key in sorted(sizes.keys() - found.keys(), key=lambda each: sizes[each]):
+        left -= sizes[key]
+        if left < 0:
+            found[key] = f"is not read: all values together may have {MAX_READING_BYTES:,} bytes, and it is a large one"
+    return found
+
+
+def _contents(fs: Any, root: str, *, keys: Sequence[str]) -> dict[str, bytes | str]:
+    """Read those that exist, at the same time where that can be, up to a byte over the limit; or say why it cannot."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(fs, LocalFileSystem):  # where a name may be a link or a pipe, too
+        return dict(_files(root, keys))
+    paths = [f"{root}/{key}" for key in keys]
+    parts = fs.cat_ranges(paths, 0, MAX_VALUE_BYTES + 1, on_error="return") if paths else []
+    found: dict[str, bytes | str] = {}
+    for key, path, value in zip(keys, paths, parts, strict=True):
+        if isinstance(value, PermissionError):
+            found[key] = DENIED
+        elif not isinstance(value, Exception):
+            found[key] = bytes(value)
+        elif not isinstance(value, GONE):
+            if fs.info(path).get("size") != 0:
+                raise value
+            found[key] = b""
+    return found
+
+
+def _files(root: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+    top = os.path.realpath(root)
+    for key in keys:
+        path = f"{root}/{key}"
+        if Path(path).is_dir():
+            continue
         try:
-            found[path] = fs.cat_file(path)
-        except GONE as exc:
-            found[path] = exc
-    for value in found.values():
-        if isinstance(value, Exception) and not isinstance(value, GONE):
-            raise value
-    return {paths[path]: value for path, value in found.items() if not isinstance(value, Exception)}
+            yield key, read_value(path, top)
+        except Unusable as exc:
+            yield key, str(exc)
+        except FileNotFoundError:
+            continue
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

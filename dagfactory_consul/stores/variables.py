@@ -9,10 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from ..errors import SettingsError, StoreDenied, StoreRejected, StoreUnreachable
-from .base import Entry, Reading, Store
-
-FOLDERS = ("tenants", "flags", "projects")
-"""The parts of the tree whose members are entries of their own; every other part is one entry."""
+from .base import FOLDERS, MAX_READING_BYTES, Entry, Reading, Store
 
 
 class VariableStore(Store):
@@ -89,6 +86,10 @@ class VariableStore(Store):
             raise StoreDenied(f"the Variable {name!r} may not be read: {exc}", store=self.url) from exc
 
     def _entries(self, text: str) -> list[Entry]:
+        """Take the tree apart: each member of one of `FOLDERS` is an entry, and so is every other part."""
+        if len(text) > MAX_READING_BYTES:
+            message = f"the Variable {self.name!r} has {len(text):,} characters; {MAX_READING_BYTES:,} are read at most"
+            raise StoreRejected(message, store=self.url)
         try:
             tree = json.loads(text)
         except (ValueError, RecursionError) as exc:

@@ -81,6 +81,50 @@ def fill(request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPa
     return into_variable if kind == "variable" else into_store
 
 
+class _Unlimited(ConsulAgent):
+    """A Consul whose operator has raised the limit of a value, as `limits.kv_max_value_size` does."""
+
+    def _config(self) -> dict[str, Any]:
+        return {**super()._config(), "limits": {"kv_max_value_size": 2_000_000}}
+
+
+@pytest.fixture
+def overfill(request: pytest.FixtureRequest, kind: str, tmp_path: Path, consul_prefix: str) -> Iterator[Fill]:
+    """Make a store of each kind hold entries that it would not take."""
+    started: list[_Unlimited] = []
+    opened: list[Store] = []
+
+    def by_another_way(entries: dict[str, bytes]) -> Store:
+        if kind == "variable":
+            fill: Fill = request.getfixturevalue("fill")
+            return fill(entries)
+        if kind in ("files", "objects on disk"):
+            store: Store = request.getfixturevalue("store")
+            root = tmp_path / ("config" if kind == "files" else "objects")
+            for key, value in entries.items():
+                (root / key).parent.mkdir(exist_ok=True, parents=True)
+                (root / key).write_bytes(value)
+            return store
+        if kind in ("memory", "objects"):
+            store = request.getfixturevalue("store")
+        else:
+            started.append(_Unlimited(request.getfixturevalue("consul_program")).start())
+            store = open_store(started[0].url, prefix=consul_prefix)
+            opened.append(store)
+        with pytest.MonkeyPatch.context() as patch:  # the writer knows no limit
+            patch.setattr(store, "check_size", lambda *_: None)
+            store.put_many(entries.items())
+        if kind == "chain":
+            return ChainStore([store, MemoryStore("never asked")])
+        return ChainStore([_WriteOnly(store), store]) if kind == "fallback" else store
+
+    yield by_another_way
+    for store in opened:
+        store.close()
+    for agent in started:
+        agent.stop()
+
+
 class _WriteOnly(Store):
     """A store that can be written and not read: so that a chain's next one answers, with the same entries."""
 
@@ -105,7 +149,7 @@ class _WriteOnly(Store):
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test with every store that it is about."""
-    if "fill" in metafunc.fixturenames:
+    if {"fill", "overfill"} & set(metafunc.fixturenames):
         metafunc.parametrize("kind", [*WRITABLE, "variable"])
     elif "store" in metafunc.fixturenames and "kind" not in _given(metafunc):
         metafunc.parametrize("kind", WRITABLE)
@@ -230,6 +274,20 @@ def test_takes_values_up_to_the_limit(store: Store) -> None:
     with pytest.raises(StoreRejected, match="524,289 bytes"):
         store.swap("tenants/large", b"x" * (MAX_VALUE_BYTES + 1), None)
     assert [len(value) for value in contents(store).values()] == [MAX_VALUE_BYTES]
+
+
+def test_one_value_over_the_limit(overfill: Fill, kind: str) -> None:
+    """A value over the limit, written past this package, is one entry that cannot be read; the others are."""
+    store = overfill({**ENTRIES, "tenants/evil": b'"' + b"x" * MAX_VALUE_BYTES + b'"'})
+    reading = store.read()
+    assert [entry.key for entry in reading.entries] == sorted(ENTRIES), kind
+    assert list(reading.unreadable) == ["tenants/evil"]
+    assert "524,290 bytes; a value ends at 524,288" in reading.unreadable["tenants/evil"]
+    assert store.keys() == sorted([*ENTRIES, "tenants/evil"])
+    for act in (lambda: store.get("tenants/evil"), lambda: store.get_many(["tenants/acme", "tenants/evil"])):
+        with pytest.raises(StoreRejected, match=r"tenants/evil has 524,2(89|90) bytes"):
+            act()
+    assert store.get("tenants/acme") is not None
 
 
 def test_swap_writes_what_is_still_there(store: Store) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -20,6 +20,7 @@ from dagfactory_consul.errors import (
     StoreUnreachable,
 )
 from dagfactory_consul.stores import Store, open_store
+from dagfactory_consul.stores.base import MAX_VALUE_BYTES
 from dagfactory_consul.stores.objects import ObjectStore
 from tests.waiting import wait_until
 
@@ -30,14 +31,17 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has n
     protocol = "failing"
     instead: Callable[[], object] | None = None
     failing = ""
+    ends: ClassVar[list[int | None]] = []
+    """Where each reading of an object was to end."""
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
         self._maybe("ls")
         return super().ls(path, detail=detail, **kwargs)
 
-    def cat_file(self, path: str, **kwargs: Any) -> Any:
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> Any:
         self._maybe("cat_file")
-        return super().cat_file(path, **kwargs)
+        FailingFileSystem.ends.append(end)
+        return super().cat_file(path, start, end, **kwargs)
 
     def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> Any:
         self._maybe("pipe_file")
@@ -280,3 +284,54 @@ def test_kinds_that_are_no_storage(url: str) -> None:
     """An unknown kind is an error, and so is a Consul's plain address, which fsspec would read as pages."""
     with pytest.raises(SettingsError, match="no store is of the kind"):
         open_store(url)
+
+
+def test_no_object_is_read_beyond_the_limit(failing: ObjectStore) -> None:
+    """An object that is larger than it was when it was listed is read up to the limit; one alone, likewise."""
+    whole = f"{failing._filesystem._root}/tenants/acme"
+    FailingFileSystem.failing = "cat_file"
+    FailingFileSystem.instead = lambda: FailingFileSystem().pipe_file(whole, b"x" * 9_000_000)
+    FailingFileSystem.ends.clear()
+    assert "524,289 bytes" in failing.read().unreadable["tenants/acme"]
+    with pytest.raises(StoreRejected, match="tenants/acme has"):
+        failing.get("tenants/acme")
+    assert set(FailingFileSystem.ends) == {MAX_VALUE_BYTES + 1}
+
+
+def test_object_that_may_not_be_read(failing: ObjectStore) -> None:
+    """An object that these credentials may not read is the problem of its own entry, unless it is so for all."""
+    failing.put("tenants/evil", b"{}")
+    calls: list[int] = []
+
+    def second_fails() -> None:
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise PermissionError("AccessDenied")
+
+    FailingFileSystem.instead, FailingFileSystem.failing = second_fails, "cat_file"
+    reading = failing.read()
+    assert (len(reading.entries), len(reading.unreadable)) == (2, 1)
+    FailingFileSystem.instead = raises(PermissionError("AccessDenied"))
+    with pytest.raises(StoreDenied, match="none of its objects"):
+        failing.read()
+
+
+def test_part_of_an_empty_object(failing: ObjectStore) -> None:
+    """S3 refuses to read a part of an empty object: that is an empty value all the same."""
+    FailingFileSystem.instead, FailingFileSystem.failing = raises(OSError("InvalidRange")), "cat_file"
+    entry = failing.get("_ready")
+    assert entry is not None
+    assert entry.value == b""
+    with pytest.raises(StoreUnreachable, match="InvalidRange"):
+        failing.get("tenants/acme")
+
+
+def test_files_that_are_none(on_disk: Store, tmp_path: Path) -> None:
+    """Where objects are files, a pipe and a link that leads out are problems of their own entries."""
+    tenants = tmp_path / "config" / "tenants"
+    os.mkfifo(tenants / "pipe")
+    (tmp_path / "secret").write_text("hunter2")
+    (tenants / "link").symlink_to(tmp_path / "secret")
+    reading = on_disk.read()
+    assert [entry.key for entry in reading.entries] == ["_ready", "tenants/acme"]
+    assert set(reading.unreadable) == {"tenants/pipe", "tenants/link"}
