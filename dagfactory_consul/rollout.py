@@ -68,6 +68,8 @@ class Rollout:
     """Seconds between two looks at the runs of DAGs that drain."""
     POOLS_INTERVAL: ClassVar[float] = 10.0
     """Seconds between two looks at Airflow's pools: a DAG that lacks one follows so soon when somebody makes it."""
+    POOLS_AGE: ClassVar[float] = 1.0
+    """The same where a change is tried: its pool may have been made just before."""
     AGAIN: ClassVar[float] = 30.0
     """Seconds between two plans where a flag's rule asks for the time, or where the last one failed."""
 
@@ -202,6 +204,7 @@ class Rollout:
         due = due or (now - self._planned >= self.AGAIN and b"$flagd.timestamp" in snapshot.body)
         if inputs == self._done and not due:
             return
+        inputs = inputs._replace(pools=self._known_pools(self.POOLS_AGE))
         archive = self._archive_of(code)
         self.codebase.lay_out(code, self.path, archive)
         sources, root = sources_at(code, self.path)
@@ -242,10 +245,10 @@ class Rollout:
         sequence = edition.head.sequence if edition is not None else 0
         return Inputs(snapshot.version, held, f"{code.name} {code.sources}", sequence, self._known_pools())
 
-    def _known_pools(self) -> frozenset[str] | None:
-        """Return the names of Airflow's pools as of the last look; None where they cannot be known."""
+    def _known_pools(self, age: float | None = None) -> frozenset[str] | None:
+        """Return the names of Airflow's pools, as they were that many seconds ago at the most; None: not known."""
         at, found = self._pools
-        if (now := time.monotonic()) - at >= self.POOLS_INTERVAL:
+        if (now := time.monotonic()) - at >= (self.POOLS_INTERVAL if age is None else age):
             try:
                 # Airflow makes one pool with its tables: without any it cannot be known which there will be.
                 found = frozenset(self._ask_pools()) or None

@@ -30,9 +30,13 @@ class Tenant:
         self.dag_id = f"{name}__{builder.lower()}"
         self.gated = gated
         self.builder = builder
+        self._has_pool = False
 
     def write(self, **config: Any) -> None:
-        """Write its document."""
+        """Write its document; the pool that its tasks wait for is made before."""
+        if self.gated and not self._has_pool:
+            self.deployment.gate(self.name, is_open=True)
+            self._has_pool = True
         config = {"results": str(self.deployment.results), "gated": self.gated, **config}
         self.deployment.cluster.put(f"tenants/{self.name}", {"dags": {self.builder: config}})
 
