@@ -11,7 +11,7 @@ UV := VIRTUAL_ENV=.venv $(BIN)/uv --system-certs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-bundle lock compose-env clean
+.PHONY: help demo test test-hostile fuzz check bench bench-bundle lock compose-env clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ demo: $(READY) ## a running Airflow with tenants' DAGs; CHECK=1 takes the tour b
 
 test: check ## all checks and tests; ARGS='tests/stores -x' goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-hostile: $(READY) ## hostile documents, files and answers on a real Airflow; takes half an hour
+	$(BIN)/python -m pytest tests/system -m hostile $(ARGS)
+
+fuzz: $(READY) ## documents and flags that nobody would write; ARGS='--documents 1000 --seed 1'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: $(READY) ## style, format and types
 	$(BIN)/ruff check

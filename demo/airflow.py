@@ -88,9 +88,13 @@ class Airflow:
         assert code == 0, f"`airflow db migrate` ended with {code}:\n{tail(log)}"
 
     def start(self, *names: str) -> None:
-        """Start the named components, or all. `wait_healthy` tells when they work."""
-        for name in names or self.components:
-            self.running[name] = self._start(name, log=self.out(name))
+        """Start the named components, or all. `wait_healthy` tells when they work.
+
+        A component may have arguments: `dag-processor --bundle-name tenants`.
+        """
+        for words in names or self.components:
+            name, *arguments = words.split()
+            self.running[name] = self._start(name, *arguments, log=self.out(name))
 
     def out(self, name: str) -> Path:
         """Return the file that holds what a component prints."""

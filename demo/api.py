@@ -40,9 +40,10 @@ class AirflowApi:
         """Return the tasks of one DAG by id, as serialised."""
         return {task["task_id"]: task for task in self._ask("GET", f"/api/v2/dags/{dag_id}/tasks")["tasks"]}
 
-    def import_errors(self) -> dict[str, str]:
-        """Return the import errors: file name to text."""
-        return {each["filename"]: each["stack_trace"] for each in self._all("/api/v2/importErrors", "import_errors")}
+    def import_errors(self, *, bundle: str | None = None) -> dict[str, str]:
+        """Return the import errors, of one bundle or of all: file name to text."""
+        found = self._all("/api/v2/importErrors", "import_errors")
+        return {each["filename"]: each["stack_trace"] for each in found if bundle in (None, each["bundle_name"])}
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
         """Start a run, and return its id, which makes asking again safe."""
