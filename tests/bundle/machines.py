@@ -197,6 +197,15 @@ class Deployment:
 
         until(look, "both processors have the same files", seconds=SOON)
 
+    def have_listed(self) -> None:
+        """Wait until each processor has looked at its bundle again: by then Airflow has listed what was laid out."""
+        seen = {name: self._looks(name) for name in PROCESSORS}
+        until(
+            lambda: all(self._looks(name) >= seen[name] + 3 for name in PROCESSORS),
+            "each processor has gone round its loop",
+            seconds=SOON,
+        )
+
     def dag_versions(self, dag_id: str) -> int:
         """Return how many versions of a DAG Airflow has."""
         return len(self._ask("select id from dag_version where dag_id = :dag_id", dag_id=dag_id))
@@ -280,6 +289,10 @@ class Deployment:
                     raise
                 # Airflow's own: two processors that write the same new row. A supervisor starts the one again.
                 machine.start(_RUNS[name])
+
+    def _looks(self, name: str) -> int:
+        """Return how often a processor has logged that it looks at its bundle, which it does before it lists files."""
+        return self.machines[name].out(_RUNS[name]).read_text(errors="replace").count("Refreshing bundle")
 
     def _bundle(self, more: Mapping[str, Any]) -> dict[str, Any]:
         kwargs = {"refresh_interval": 0, "deployment": DEPLOYMENT, **more}

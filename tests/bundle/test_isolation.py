@@ -115,6 +115,7 @@ def test_files_are_tidied_up(tenant: Tenant, neighbours: list[Tenant], deploymen
     """What somebody deletes on a processor's disk is there again, before Airflow could miss it."""
     tenant.become(limit=1)
     deployment.agree()
+    deployment.have_listed()  # or Airflow would list a folder that it was just told of, and find nothing there
     before = [deployment.files(each) for each in PROCESSORS]
     for folder in deployment.layouts():
         gone = folder.rename(folder.with_name("gone"))  # at once: it is written to meanwhile
