@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
-TRIES = 3
-"""How often something is asked for, at most."""
+PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Seconds between one question and the same once more, while Airflow answers with an error of its own."""
 
 
 class AirflowApi:
-    """Speaks to one API server as one user. Raises AssertionError, with the answer, where Airflow refuses."""
+    """Speaks to one API server as one user. Raises AssertionError, with the answer, where Airflow refuses.
 
-    def __init__(self, url: str, *, user: str, password: str, transport: httpx.BaseTransport | None = None) -> None:
+    The API server has a deadlock of its own on SQLite: it writes its audit log in its event loop, and waits there for
+    the lock of another request's write, whose commit waits for the event loop. Tasks under way write through the same
+    server, so several questions in a row can meet one. SQLite ends each after 5 s: one of the two writes is answered
+    with 500, and nothing was done. So each question may be repeated, and is, with pauses in which the others finish.
+
+    Args:
+        url: of the server.
+        user: by whom it is asked.
+        password: of that user.
+        transport: another one than HTTP.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        user: str,
+        password: str,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._login = {"username": user, "password": password}
         # No proxy stands before loopback.
         self._http = httpx.Client(base_url=url, timeout=15, trust_env=False, transport=transport)
@@ -49,7 +73,7 @@ class AirflowApi:
         """Start a run, and return its id, which makes asking again safe."""
         run_id = f"demo__{uuid4().hex}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
-        answer = self._write("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        answer = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         if answer.is_success or answer.status_code == httpx.codes.CONFLICT:
             return run_id
         raise AssertionError(f"{dag_id} cannot be started: {answer.status_code} {answer.text[:500]}")
@@ -70,7 +94,7 @@ class AirflowApi:
     def open_pool(self, slots: int) -> None:
         """Let so many tasks of Airflow's default pool run at once; with 0 none starts any more."""
         body = {"pool": "default_pool", "slots": slots}
-        answer = self._write("PATCH", "/api/v2/pools/default_pool", params={"update_mask": ["slots"]}, json=body)
+        answer = self._send("PATCH", "/api/v2/pools/default_pool", params={"update_mask": ["slots"]}, json=body)
         assert answer.is_success, f"the pool cannot be changed: {answer.status_code} {answer.text[:500]}"
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
@@ -91,18 +115,6 @@ class AirflowApi:
             if not page[name] or len(found) >= page["total_entries"]:
                 return found
 
-    def _write(self, method: str, path: str, **rest: Any) -> httpx.Response:
-        """Ask for something that may be asked for again, and return the answer.
-
-        On SQLite the API server, which writes its audit log in its event loop, can stand in the way of its own other
-        write until that gives up: it then answers 500, and nothing has been done.
-        """
-        for _ in range(TRIES - 1):
-            answer = self._send(method, path, **rest)
-            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                return answer
-        return self._send(method, path, **rest)
-
     def _ask(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         answer = self._send(method, path, **rest)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
@@ -110,6 +122,16 @@ class AirflowApi:
         return found
 
     def _send(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        """Ask, again and again while Airflow's database is locked, and return the answer, or the last error."""
+        pauses = iter(PAUSES)
+        while True:
+            answer = self._once(method, path, **rest)
+            pause = next(pauses, None)
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or pause is None:
+                return answer
+            self._sleep(pause)
+
+    def _once(self, method: str, path: str, **rest: Any) -> httpx.Response:
         try:
             if "Authorization" not in self._http.headers:
                 self._log_in()

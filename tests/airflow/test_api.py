@@ -8,13 +8,15 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from demo.api import TRIES, AirflowApi
+from demo.api import PAUSES, AirflowApi
 
 LOCKED = httpx.Response(500, json={"detail": {"reason": "Database error"}})
 
 
-def api(answer: Callable[[httpx.Request], httpx.Response]) -> AirflowApi:
-    """Return a client whose log-in succeeds and whose other requests get `answer`."""
+def api(
+    answer: Callable[[httpx.Request], httpx.Response], sleep: Callable[[float], None] = lambda _: None
+) -> AirflowApi:
+    """Return a client whose log-in succeeds and whose other requests get `answer`, and which need not wait."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/auth/token":
@@ -22,7 +24,7 @@ def api(answer: Callable[[httpx.Request], httpx.Response]) -> AirflowApi:
         assert request.headers.get("Authorization", "Bearer t") == "Bearer t"
         return answer(request)
 
-    return AirflowApi("http://airflow", user="admin", password="", transport=httpx.MockTransport(handle))
+    return AirflowApi("http://airflow", user="admin", password="", transport=httpx.MockTransport(handle), sleep=sleep)
 
 
 def test_a_run_is_asked_for_again_under_the_same_id() -> None:
@@ -51,10 +53,13 @@ def test_a_refusal_is_shown_and_not_repeated() -> None:
 
 
 def test_a_database_that_stays_locked_is_an_error() -> None:
-    """A run is asked for a few times, not for ever."""
-    answers = iter([LOCKED] * TRIES)
+    """A locked database is waited for with ever longer pauses, half a minute in all, and not for ever."""
+    slept: list[float] = []
+    answers = iter([LOCKED] * (1 + len(PAUSES)))
     with pytest.raises(AssertionError, match="cannot be started: 500"):
-        api(lambda _: next(answers)).trigger("acme__x")
+        api(lambda _: next(answers), slept.append).trigger("acme__x")
+    assert slept == sorted(slept)
+    assert sum(slept) > 30
 
 
 def test_all_pages_are_read() -> None:
@@ -84,3 +89,9 @@ def test_the_pool_is_changed_though_the_database_was_locked() -> None:
     client.open_pool(0)
     with pytest.raises(AssertionError, match="403 not for you"):
         client.open_pool(0)
+
+
+def test_a_list_is_read_though_the_database_was_locked() -> None:
+    """A question that changes nothing is repeated like one that does."""
+    answers = iter([LOCKED, LOCKED, httpx.Response(200, json={"dags": [], "total_entries": 0})])
+    assert api(lambda _: next(answers)).dags() == {}
