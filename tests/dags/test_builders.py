@@ -88,7 +88,7 @@ def test_a_tenants_dag_reads_the_tenants_records(factory: DAGFactory) -> None:
     task: Any = dag.get_task("process")
     pipeline, step, options = task.op_args
     assert (pipeline, step) == ("messages", "process")
-    assert (options["customers"], options["parser"]) == (["acme"], "v2")
+    assert (options.value["customers"], options.value["parser"]) == (["acme"], "v2")
     assert task.op_kwargs["run_id"] == "{{ run_id }}"
 
 
@@ -98,11 +98,13 @@ def test_pods_are_as_the_configuration_says(factory: DAGFactory) -> None:
 
     for task in factory.create("ProcessInvoices", PODS, tenant="acme").build().tasks:
         assert isinstance(task, KubernetesPodOperator)
+        task.render_template_fields({"run_id": "run 1"})
         assert (task.namespace, task.image) == ("acme", "registry.example/pipelines:1")
         assert task.container_resources is not None
         assert task.container_resources.requests == {"cpu": "500m", "memory": "1Gi"}
         assert task.container_resources.limits == {"cpu": "2", "memory": "2Gi"}
-        assert task.env_vars == {"LOG_LEVEL": "debug", "PYTHONPATH": "/opt/airflow/dags"}
+        env: Any = task.env_vars
+        assert {each.name: each.value for each in env} == {"LOG_LEVEL": "debug", "PYTHONPATH": "/opt/airflow/dags"}
         assert [mount.mount_path for mount in task.volume_mounts] == ["/results"]
 
 
@@ -112,8 +114,8 @@ def test_a_pods_command_is_understood(factory: DAGFactory, tmp_path: Path) -> No
     dag = factory.create("ProcessInvoices", pods, tenant="acme").build()
     for step in STEPS:
         task: Any = dag.get_task(step)
-        arguments = [argument.replace("{{ run_id }}", "run 1") for argument in task.arguments]
-        command = [sys.executable, *task.cmds[1:], *arguments]
+        task.render_template_fields({"run_id": "run 1"})
+        command = [sys.executable, *task.cmds[1:], *task.arguments]
         subprocess.run(command, env={"PYTHONPATH": str(DAGS)}, cwd="/", capture_output=True, check=True)
     result = json.loads((tmp_path / "acme" / "process_invoices" / "run%201" / "result.json").read_text())
     assert (result["accepted"], result["gross_by_customer"].keys()) == (112, {"acme"})
@@ -160,7 +162,7 @@ def test_money_keeps_its_digits(factory: DAGFactory) -> None:
     """A rate that YAML reads as a float reaches the task as the decimal that was written."""
     dag = factory.create("ProcessInvoices", yaml.safe_load("rates: {USD: 0.92, GBP: 1.1}"), tenant="acme").build()
     task: Any = dag.get_task("process")
-    assert task.op_args[2]["rates"] == {"GBP": "1.1", "USD": "0.92"}
+    assert task.op_args[2].value["rates"] == {"GBP": "1.1", "USD": "0.92"}
 
 
 def plan_of(*folders: str) -> Plan:
