@@ -156,7 +156,7 @@ def load(head: Head, history: History) -> tuple[Edition, Code]:
     lines: dict[str, str] = {}
     for ref in head.documents.values():
         lines.update(json.loads(found[ref]))
-    about = {name: value for name, value in about.items() if name not in ("version", "decoded_by")}
+    about = {name: value for name, value in about.items() if name != "version"}
     snapshot = snapshots.of_lines(lines, **about)
     code = Code(version.code, tuple(state["sources"]), state["inner"])
     places = {dag_id: path for path, contents in files.items() for dag_id in contents.dags}

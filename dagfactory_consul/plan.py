@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from . import allowed, templates
 from .builders import Definition
+from .checks import Checks, explain_templates_of_defaults, explain_templates_of_tenant
 from .errors import near_miss
 from .flags import FlagSet, flags_of
 from .guard import DEFAULTS
@@ -21,7 +21,7 @@ from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain,
 from .problems import NO_BUILDERS, Problem, at_most
 from .registry import Registry
 from .sensitive import explain_secret, find_secret
-from .snapshot import Document, Snapshot
+from .snapshot import DECODER, Document, Snapshot
 from .spec import DagSpec
 from .stores.base import READY
 from .tenants import Allow, Defaults, Tenant, merge
@@ -138,6 +138,8 @@ class _Planner:
         self.environment = environment
         self.now = now
         self.gates = True
+        # What is held is of a former snapshot, which a former version may have decoded.
+        self.is_decoded = snapshot.decoded_by == DECODER and not snapshot.held
         self.problems: list[Problem] = list(registry.problems)
         self.has_builders = bool(registry or registry.problems)
         self.specs: dict[str, DagSpec] = {}
@@ -145,7 +147,7 @@ class _Planner:
         self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
         self.under = self._defaults(last_good)
         self.under_dags = self.under.pop("dags", {})
-        self.allow = Allow.model_validate(self.under.pop("allow", {}))
+        self.checks = Checks(Allow.model_validate(self.under.pop("allow", {})), registry)
         self.under_builders: dict[str, dict[str, Any]] = {}
 
     def plan(self) -> Plan:
@@ -194,7 +196,8 @@ class _Planner:
         document = self.snapshot.get(DEFAULTS)
         if document is None:
             return {}
-        if reason := document.malformed or _invalid(document, Defaults) or self._templates_in_defaults(document.value):
+        reason = document.malformed or _invalid(document, Defaults)
+        if reason := reason or explain_templates_of_defaults(document.value, self.registry):
             previous = last_good.get(DEFAULTS)
             instead = "its last good contents" if previous else "no defaults"
             self._note(DEFAULTS, f"{reason}. In force instead: {instead}")
@@ -210,7 +213,9 @@ class _Planner:
         tenant = document.key.removeprefix("tenants/")
         if not is_tenant_id(tenant):
             return  # noted with its key
-        if reason := document.malformed or _invalid(document, Tenant) or self._templates_of(document):
+        reason = document.malformed or _invalid(document, Tenant, is_decoded=self.is_decoded)
+        lines = self.snapshot.lines
+        if reason := reason or explain_templates_of_tenant(document.value, lines.get(document.key, "")):
             self._note(document.key, reason, tenant)
             return
         content: dict[str, Any] = document.value
@@ -221,8 +226,7 @@ class _Planner:
             return
         attributes = merge(self.under.get("attributes") or {}, content.get("attributes") or {})
         own = {"airflow": content["airflow"]} if "airflow" in content else {}
-        airflow = content.get("airflow") or {}
-        if reason := allowed.explain_choice(airflow, "airflow", self.allow, tenant, self.registry):
+        if reason := self.checks.explain_airflow(content.get("airflow") or {}, "airflow", tenant):
             self._note(document.key, reason, tenant)
             return
         context = {**attributes, "targetingKey": tenant, "tenant": tenant, "environment": self.environment}
@@ -270,7 +274,7 @@ class _Planner:
             return
         if self.gates and not (enabled and self._is_on(definition, context)):
             return
-        config = self._not_allowed(entry, definition, tenant, path) or _configured(definition, content, path)
+        config = self.checks.explain_entry(entry, definition, path, tenant) or _configured(definition, content, path)
         if isinstance(config, str):
             self._note(document.key, config, tenant, dag_id)
             return
@@ -283,61 +287,10 @@ class _Planner:
             flag: self.flags.evaluate(flag, default, context, self.now) for flag, default in definition.flags.items()
         }
         spec = DagSpec(dag_id, definition.name, name, self.environment, config, tenant, attributes, decisions)
-        # A model may make a template of what is none in the document, so what the builder is given is looked at.
-        if templates.may_hold(spec.weigh()) and (reason := self._templates_in(spec, definition, path)):
+        if reason := self.checks.explain_built(spec, definition, path):
             self._note(document.key, reason, tenant, dag_id)
             return
         self.specs[dag_id] = spec
-
-    def _not_allowed(self, entry: Mapping[str, Any], definition: Definition, tenant: str, path: str) -> str | None:
-        """Say what a tenant's entry sets that only the defaults may, or chooses that it may not."""
-        airflow, tags = entry.get("airflow"), entry.get("tags")
-        reason = allowed.explain_operators_field(entry, definition.config, path)
-        if not reason and isinstance(airflow, dict):
-            reason = allowed.explain_choice(airflow, f"{path}.airflow", self.allow, tenant, self.registry)
-        return reason or (tags and allowed.explain_tags(tags, f"{path}.tags", self.allow, tenant, self.registry))
-
-    def _templates_of(self, document: Document) -> str | None:
-        """Say which template a tenant's document holds for all of its DAGs; those of its entries are theirs."""
-        if not templates.may_hold(self.snapshot.lines.get(document.key, "")):
-            return None
-        return templates.explain({name: each for name, each in document.value.items() if name != "dags"})
-
-    def _templates_in(self, spec: DagSpec, definition: Definition, path: str) -> str | None:
-        """Say which template that is not allowed a builder would be given."""
-        from . import references
-
-        given = {"attributes": dict(spec.attributes), "flags": spec.flags}
-        names = {"connections": self.allow.connections, "macros": self.allow.macros}
-        return templates.explain(given) or references.explain_in(
-            spec.config, definition.config, path, names, spec.tenant
-        )
-
-    def _templates_in_defaults(self, content: Mapping[str, Any]) -> str | None:
-        """Say which template of the defaults is not allowed."""
-        if next(templates.find(content), None) is None:
-            return None
-        layers = [("", content)]
-        layers += [(f"environments.{name}.", each) for name, each in (content.get("environments") or {}).items()]
-        for start, layer in layers:
-            rest = {name: each for name, each in layer.items() if name not in ("dags", "environments")}
-            if reason := templates.explain(rest, start.rstrip(".")):
-                return reason
-            for builder, entry in (layer.get("dags") or {}).items():
-                if reason := self._templates_in_entry(entry, builder, f"{start}dags.{builder}", layer, content):
-                    return reason
-        return None
-
-    def _templates_in_entry(
-        self, entry: Any, builder: str, path: str, layer: Mapping[str, Any], content: Mapping[str, Any]
-    ) -> str | None:
-        from . import references
-
-        if builder not in self.registry:
-            return templates.explain(entry, path)
-        allow = Allow.model_validate(merge(content.get("allow") or {}, layer.get("allow") or {}))
-        names = {"connections": allow.connections, "macros": allow.macros}
-        return references.explain_in(entry, self.registry[builder].config, path, names, None)
 
     def _lets_run(self, spec: DagSpec) -> bool:
         """Say what the gate says of a DAG by what was last known of its tenant."""
@@ -378,9 +331,16 @@ def _too_many(count: int, most: int) -> str:
     )
 
 
-def _invalid(document: Document, model: type[BaseModel]) -> str | None:
-    """Say what a document has wrong by its model, or that it holds a secret; None if it is good."""
-    if where := find_secret(document.value):  # first: what else is wrong may repeat values
+def _invalid(document: Document, model: type[BaseModel], *, is_decoded: bool = False) -> str | None:
+    """Say what a document has wrong by its model, or that it holds a secret; None if it is good.
+
+    Args:
+        document: of a tenant, or the defaults.
+        model: of it.
+        is_decoded: whether this version of the package has decoded it: then it was looked through for secrets.
+    """
+    # First, since what else is wrong may repeat values.
+    if not is_decoded and (where := find_secret(document.value)):
         return explain_secret(where)
     if not isinstance(document.value, dict):
         return (

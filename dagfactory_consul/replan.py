@@ -97,4 +97,5 @@ def _without(snapshot: Snapshot, keys: set[str]) -> Snapshot:
         mark=snapshot.mark,
         read_at=snapshot.read_at,
         held=snapshot.held,
+        decoded_by=snapshot.decoded_by,
     )

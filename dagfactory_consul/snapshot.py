@@ -149,6 +149,7 @@ def of_lines(
     held: Mapping[str, Any] | None = None,
     left: Mapping[str, tuple[float, int]] | None = None,
     young: Mapping[str, float] | None = None,
+    decoded_by: str = DECODER,
 ) -> Snapshot:
     """Make a snapshot of documents' lines, and take its version from their contents."""
     ordered = {key: lines[key] for key in sorted(lines)}
@@ -156,7 +157,7 @@ def of_lines(
     contents = "\0".join(f"{key}\0{line.split(',', 2)[2]}" for key, line in ordered.items())
     version = hashlib.sha256(contents.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     snapshot = Snapshot(
-        keyed_file.body_of(ordered), version, source, mark, read_at, held, left=left or {}, young=young or {}
+        keyed_file.body_of(ordered), version, source, mark, read_at, held, decoded_by, left or {}, young or {}
     )
     snapshot.__dict__["lines"] = ordered  # as the cached property would, had it been asked
     return snapshot

@@ -17,6 +17,7 @@ from dagfactory_consul.models import DagConfig, shown
 from dagfactory_consul.plan import Plan, diff, plan, plan_one
 from dagfactory_consul.problems import Problem
 from dagfactory_consul.registry import Registry
+from dagfactory_consul.snapshot import of_lines
 from dagfactory_consul.spec import DagSpec
 from tests.making import definition, json_values, registry_of, snapshot_of
 
@@ -313,6 +314,23 @@ def test_entries_that_are_off_may_share_a_name() -> None:
     """Two entries of one name are in nobody's way while only one of them is on."""
     documents = {"tenants/acme": {"dags": {"Job": {"name": "x"}, "Other": {"name": "x"}}}, "flags/job": False}
     assert only(documents).builder == "Other"
+
+
+def test_what_a_former_version_has_decoded_is_looked_through_for_secrets() -> None:
+    """A snapshot of a former version, which knew fewer secrets, holds what this version would have refused."""
+    good = snapshot_of({"tenants/acme": {"attributes": {"key": "none"}, "dags": {"Other": {}}}})
+    lines = {"tenants/acme": good.lines["tenants/acme"].replace('"key":"none"', '"password":"hunter2hunter2"')}
+    former = of_lines(lines, source="", mark=None, read_at=0.0, decoded_by="0.0.1")
+    (said,) = plan(former, GATED, "production").problems
+    assert "attributes.password looks like a secret" in said.message
+
+
+def test_what_is_held_is_looked_through_for_secrets() -> None:
+    """The guard holds lines of a former snapshot, whoever has decoded it."""
+    good = snapshot_of({"tenants/acme": {"attributes": {"key": "none"}, "dags": {"Other": {}}}})
+    lines = {"tenants/acme": good.lines["tenants/acme"].replace('"key":"none"', '"password":"hunter2hunter2"')}
+    held = of_lines(lines, source="", mark=None, read_at=0.0, held={"version": "x", "missing": ["tenants/acme"]})
+    assert [each.tenant for each in plan(held, GATED, "production").problems] == ["acme"]
 
 
 def test_a_secret_is_refused() -> None:

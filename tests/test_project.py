@@ -22,7 +22,7 @@ ROWS = (
     ),
     "stores stores.*",
     "snapshot guard client",
-    "references spec targeting flags builders allowed registry factory plan replan release settle changes",
+    "references spec targeting flags builders allowed checks registry factory plan replan release settle changes",
     "arrangement contents manifest head history codebase edition occupancy",
     "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting failure advice",
