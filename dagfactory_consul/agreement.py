@@ -17,13 +17,23 @@ from typing import ClassVar
 from . import edition as editions
 from .codebase import Code
 from .edition import Draft, Edition, Stamp
-from .errors import SettingsError, SnapshotError, StoreDenied, StoreError, StoreRejected, VersionGoneError
+from .errors import (
+    PointerRefusedError,
+    SettingsError,
+    SnapshotError,
+    StoreDenied,
+    StoreError,
+    StoreRejected,
+    VersionGoneError,
+)
 from .head import Head, Heads, this_processor
 from .history import History
 from .reporting import Reporter
 from .runtime import history_store, runtime_store
 from .settings import Settings
+from .signature import signer_of_airflow
 from .stores.base import Entry
+from .trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +50,7 @@ class Agreement:
         settings: of the deployment.
         reporter: for what is to be said once.
         clock: seconds since the epoch.
+        deployed: returns the bundle's version in Airflow's database; None if there is none.
     """
 
     RESTORE_AFTER: ClassVar[float] = 12.0
@@ -53,7 +64,13 @@ class Agreement:
     """How long one look goes on writing again what the store has lost. The next look goes on with it."""
 
     def __init__(
-        self, bundle: str, base: Path, settings: Settings, reporter: Reporter, clock: Callable[[], float]
+        self,
+        bundle: str,
+        base: Path,
+        settings: Settings,
+        reporter: Reporter,
+        clock: Callable[[], float],
+        deployed: Callable[[], str | None],
     ) -> None:
         deployment = settings.deployment_name
         self.bundle = bundle
@@ -62,7 +79,8 @@ class Agreement:
         self.clock = clock
         self.by = f"{this_processor()}-{secrets.token_hex(3)}"
         """Who writes what is agreed on: the host, the process, and what tells it from any other."""
-        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json")
+        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json", signer_of_airflow)
+        self.trust = Trust(self.heads, deployed, settings)
         self.history = History(lambda: history_store(settings), deployment, base / "cache", fill=True)
         self.edition: Edition | None = None
         """What is in force, as far as this processor knows."""
@@ -70,7 +88,17 @@ class Agreement:
         """The builders' code of that."""
         self.known = False
         """Whether the last look has found out what the store says."""
+        self.refused: str | None = None
+        """Why the store's head is not taken over; None if it is, or there is none."""
         self._remote: Entry | None = None
+        self._agreed: Head | None = None
+        """The store's head, unless it cannot be read or is refused."""
+        self._is_unsigned = False
+        """Whether that is taken over although it is not signed."""
+        self._judged: bytes | None = None
+        """The store's head that was found to be signed: it is not read and checked again while it is the same."""
+        self._contested = 0
+        """How often a refused head was replaced since another processor has last written a good one."""
         self._behind_since: float | None = None
         self._lost = False
         self._denied = self._failed = float("-inf")
@@ -84,23 +112,49 @@ class Agreement:
             self._note_denied(error)
         except StoreError as error:
             self.reporter.once(f"{error}. What this deployment agreed on cannot be known")
+        if self.known:
+            self._judge(self._remote)
 
     def look_away(self) -> None:
         """Do not ask the store: it is left alone for a while."""
         self._remote, self.known = None, False
+
+    def _judge(self, entry: Entry | None) -> None:
+        """Read the store's head, and see whether it may be taken over."""
+        if entry is not None and entry.value == self._judged:
+            return
+        self._agreed, self._is_unsigned, self._judged, self.refused = None, False, None, None
+        if entry is None:
+            return
+        try:
+            head = Head.of_bytes(entry.value)
+        except ValueError as error:
+            self.reporter.once(f"{self.heads.store.url}: {error}. It is written anew with the next change")
+            return
+        self.refused = self.trust.refusal(entry, head, self.edition.head if self.edition is not None else None)
+        if self.refused is not None:
+            self.reporter.once(f"{self.refused}. What this machine has deployed stays")
+            return
+        self._agreed, self._is_unsigned = head, not self.heads.is_signed(entry, head)
+        self._judged = entry.value if not self._is_unsigned else None
+        self._contested = 0 if head.by != self.by else self._contested
 
     def take_over(self) -> bool:
         """Take over what another processor has written since; say whether there was anything.
 
         Raises:
             SettingsError: it is another bundle's.
+            PointerRefusedError: it is not signed, and this machine has deployed nothing yet.
         """
-        if self._remote is None or self._is_waiting:
+        if not self.known or self._is_waiting:
             return False
-        try:
-            head = Head.of_bytes(self._remote.value)
-        except ValueError as error:
-            self.reporter.once(f"{self.heads.store.url}: {error}. It is written anew with the next change")
+        if self.refused is not None and self.edition is None:
+            raise PointerRefusedError(
+                f"{self.refused}. Nothing is deployed on this machine. To work all out anew from the documents (what "
+                "drains, and last good configurations, are then lost), delete that key"
+            )
+        head = self._agreed
+        if head is None:
             return False
         self._check_bundle(head)
         if self.edition is not None and (head == self.edition.head or head.sequence < self.edition.head.sequence):
@@ -137,7 +191,7 @@ class Agreement:
     def stamp(self) -> Stamp:
         """Return what the next head is to bear."""
         # What nobody could agree on, at a first start without the store, gives way to whatever there is later.
-        latest = max(self.edition.head.sequence if self.edition is not None else 0, _sequence(self._remote))
+        latest = max(self.edition.head.sequence if self.edition is not None else 0, self._sequence)
         return Stamp(1 + latest if self.known or self.edition is not None else 0, self.clock(), self.by, self.bundle)
 
     def publish(self, draft: Draft, code: Code) -> bool:
@@ -175,6 +229,7 @@ class Agreement:
                 self._restore_head(self.edition)
             else:
                 self._behind_since = None
+                self._sign()
                 if self._lost:
                     self._restore_versions()
         except (StoreDenied, StoreRejected) as error:
@@ -185,9 +240,11 @@ class Agreement:
     def _restore_head(self, edition: Edition) -> None:
         now = time.monotonic()
         self._behind_since = self._behind_since or now
-        if now - self._behind_since < self.RESTORE_AFTER:
+        # Two processors with different keys would replace each other's for ever: they do so ever less often.
+        if now - self._behind_since < self.RESTORE_AFTER * 2 ** min(self._contested, 6):
             return
         self._behind_since = None
+        self._contested += self.refused is not None
         head = edition.head._replace(sequence=edition.head.sequence + 1)
         self._write_again(Draft(edition, {}))
         self.history.put({}, edition.version)
@@ -195,6 +252,11 @@ class Agreement:
             log.warning("%s lacked what this deployment agreed on: it was written again", self.heads.store.url)
             self._denied = float("-inf")
             self.edition = edition._replace(head=head)
+
+    def _sign(self) -> None:
+        """Sign the store's head if it was taken over without a signature."""
+        if self._is_unsigned and self._agreed is not None and self.heads.swap(self._agreed, self._remote):
+            log.info("%s%s was not signed: it is now", self.heads.store.url, self.heads.key)
 
     def _write_again(self, draft: Draft) -> None:
         """Write what a draft needs and the store lacks; all that older versions need is for later looks."""
@@ -217,7 +279,12 @@ class Agreement:
     @property
     def _is_behind(self) -> bool:
         """Whether the store shows less than what this processor knows to be agreed on."""
-        return self.edition is not None and _sequence(self._remote) < self.edition.head.sequence
+        return self.edition is not None and self._sequence < self.edition.head.sequence
+
+    @property
+    def _sequence(self) -> int:
+        """Of the store's head; less than any if there is none that can be taken over."""
+        return self._agreed.sequence if self.known and self._agreed is not None else -1
 
     @property
     def cannot_write(self) -> bool:
@@ -241,11 +308,3 @@ class Agreement:
                 self.base,
             )
         self._denied = time.monotonic()
-
-
-def _sequence(remote: Entry | None) -> int:
-    """Return a head's sequence; less than that of any head where there is none, or it cannot be read."""
-    try:
-        return Head.of_bytes(remote.value).sequence if remote is not None else -1
-    except ValueError:
-        return -1

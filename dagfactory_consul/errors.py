@@ -10,6 +10,7 @@ DagFactoryError
 │   └── StoreRejected          the request can never succeed: too large, malformed, read-only
 ├── SnapshotError              a local copy cannot be used: damaged, of another format
 ├── VersionGoneError          a run's version of the bundle is no longer in the history
+├── PointerRefusedError        the store's word on what is deployed is not signed, and there is no other
 ├── NothingKnownError          no store answers, and there is no local copy: never "no DAGs"
 │   └── NotYetError            nothing is deployed yet, and what has to happen first is under way
 ├── DocumentError              a tenant, flag, project or default is not what it should be
@@ -69,6 +70,10 @@ class SnapshotError(DagFactoryError):
 
 class VersionGoneError(DagFactoryError):
     """A version of the bundle, or what it consists of, is not in the history any more, or never was."""
+
+
+class PointerRefusedError(DagFactoryError):
+    """The store's word on what is deployed is not signed by a processor of this Airflow, and there is no other."""
 
 
 class NothingKnownError(DagFactoryError):

@@ -5,17 +5,22 @@ It is written by compare-and-set: whoever loses takes over what the other one wr
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import msgspec
+
 from .keyed_file import dumps
+from .manifest import object_of, values_of
+from .signature import Signer
 from .stores.base import Entry, Store, StoreUser
 from .stores.replacing import replace_file
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1, of this package before heads were signed, is read."""
 
 
 class Head(NamedTuple):
@@ -38,19 +43,29 @@ class Head(NamedTuple):
     bundle: str
     """The name of the bundle whose head it is."""
 
-    def to_bytes(self) -> bytes:
-        return dumps({"format": FORMAT, **self._asdict()}).encode()
+    def to_bytes(self, signature: str | None = None) -> bytes:
+        return dumps({"format": FORMAT, "signature": signature, **self._asdict()}).encode()
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Self:
-        """Read it. Raises ValueError: it is of another format, or damaged."""
-        fields = json.loads(data)
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise ValueError(f"the deployment's head is not of format {FORMAT}")
+        """Read it. Raises ValueError: it is of another format, or damaged; the message names the field."""
+        fields = object_of(data)
+        if (kind := fields.pop("format", None)) not in (1, FORMAT):
+            raise ValueError(f"the deployment's head is of format {kind!a:.40}, and this package reads 1 and {FORMAT}")
+        fields.pop("signature", None)
         try:
-            return cls(**fields)
-        except TypeError as error:
+            return msgspec.convert(values_of(fields, cls._fields), cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"the deployment's head cannot be read: {_named(str(error), cls._fields)}") from error
+        except ValueError as error:
             raise ValueError(f"the deployment's head cannot be read: {error}") from error
+
+
+def _named(text: str, names: tuple[str, ...]) -> str:
+    """Put the names of fields in the place of msgspec's numbers: `$[0]` is `sequence`."""
+    for number, name in enumerate(names):
+        text = text.replace(f"$[{number}]", name)
+    return text
 
 
 class Heads(StoreUser):
@@ -60,12 +75,21 @@ class Heads(StoreUser):
         store: opens the store beside the polled prefix, when it is first needed.
         deployment: whose head.
         path: of the file with what this machine has applied.
+        signer: returns what signs heads, when that is first needed.
     """
 
-    def __init__(self, store: Callable[[], Store], deployment: str, path: Path) -> None:
+    def __init__(
+        self, store: Callable[[], Store], deployment: str, path: Path, signer: Callable[[], Signer] = Signer
+    ) -> None:
         super().__init__(store)
+        self._make_signer = signer
         self.key = f"{deployment}/head"
         self.path = path
+
+    @cached_property
+    def signer(self) -> Signer:
+        """What signs heads."""
+        return self._make_signer()
 
     def read(self) -> Entry | None:
         """Return the head as the store has it; None where there is none. Raises StoreError."""
@@ -73,7 +97,25 @@ class Heads(StoreUser):
 
     def swap(self, head: Head, expected: Entry | None) -> bool:
         """Agree on a head, unless another one was agreed on since `expected` was read. Raises StoreError."""
-        return self.store.swap(self.key, head.to_bytes(), expected)
+        return self.store.swap(self.key, self._to_bytes(head), expected)
+
+    def is_signed(self, entry: Entry, head: Head) -> bool:
+        """Say whether a head in the store was signed for this deployment, with a key of this Airflow."""
+        return self.signer.is_good(self._signed(head), object_of(entry.value).get("signature"))
+
+    def has_signed(self) -> bool:
+        """Say whether what this machine has applied bears a signature: this machine has had a key before."""
+        try:
+            return object_of(self.path.read_bytes()).get("signature") is not None
+        except (OSError, ValueError):
+            return False
+
+    def _to_bytes(self, head: Head) -> bytes:
+        return head.to_bytes(self.signer.sign(self._signed(head)))
+
+    def _signed(self, head: Head) -> bytes:
+        # With the key's name, so that the head of one deployment is no head of another one.
+        return self.key.encode() + b"\0" + head.to_bytes()
 
     def applied(self) -> Head | None:
         """Return what this machine has applied; None if that is nothing, or cannot be read."""
@@ -84,7 +126,7 @@ class Heads(StoreUser):
 
     def apply(self, head: Head) -> None:
         """Note what this machine has applied. Raises OSError."""
-        replace_file(self.path, head.to_bytes(), durable=False)
+        replace_file(self.path, self._to_bytes(head), durable=False)
 
 
 def this_processor() -> str:

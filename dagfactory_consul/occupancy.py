@@ -121,6 +121,13 @@ def has_dags(bundle: str) -> bool:
     return bool(_rows(select(DagModel.dag_id).where(DagModel.bundle_name == bundle, ~DagModel.is_stale).limit(1)))
 
 
+def deployed_version(bundle: str) -> str | None:
+    """Return the version of a bundle that Airflow has seen last; None if there is none. Raises what SQLAlchemy does."""
+    from airflow.models.dagbundle import DagBundleModel
+
+    return next(iter(_first_column(select(DagBundleModel.version).where(DagBundleModel.name == bundle))), None)
+
+
 def show_import_error(bundle: str, file: str, text: str) -> None:
     """Have Airflow show a text as the import error of a file until it parses that. Raises what SQLAlchemy does."""
     from airflow.models.errors import ParseImportError

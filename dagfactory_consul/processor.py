@@ -46,6 +46,7 @@ class Occupancy(Protocol):
     def pools(self) -> set[str]: ...
     def import_errors(self, bundle: str) -> dict[str, str]: ...
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
+    def deployed_version(self, bundle: str) -> str | None: ...
 
 
 class Processor:
@@ -99,7 +100,7 @@ class Processor:
         self.clock = clock
         self.client = client_of(replace(settings, ttl=0.0), self._deployed, max_backoff=10.0, clock=clock)
         self.reporter = Reporter(name, settings.deployment_name, runtime_store(settings))
-        self.agreement = Agreement(name, base, settings, self.reporter, clock)
+        self.agreement = Agreement(name, base, settings, self.reporter, clock, lambda: occupancy.deployed_version(name))
         self.rollout = Rollout(
             base,
             path,
@@ -183,7 +184,8 @@ class Processor:
         """Return all that is wrong, a line each."""
         edition = self.agreement.edition
         problems = edition.release.problems if edition is not None else ()
-        lines = [*self.client.problems(), *self.rollout.problems(), *told(problems)]
+        refused = filter(None, [self.agreement.refused])
+        lines = [*self.client.problems(), *refused, *self.rollout.problems(), *told(problems)]
         # Once may be a hiccup; and of the store, and of a try that fails, another line speaks.
         if len(self._failed) > 1 and not any(self._failed[-1] in line for line in lines):
             lines.append(f"what changes cannot be deployed, and all stays as it is: {self._failed[-1]}")

@@ -106,6 +106,12 @@ class Settings:
     history_age: float = _setting(
         2_592_000.0, "Seconds that a version is kept in the history after it went out of force, unless it is in use."
     )
+    require_signature: bool = _setting(
+        default=False,
+        about="Bundle mode: whether DAG processors refuse a deployment's head that is not signed with Airflow's "
+        "fernet key in any case. Unless set, one that has never seen a signed one accepts the version "
+        "that Airflow's database has.",
+    )
     own_files: int = _setting(
         200, "Bundle mode: how many tenants have a DAG file of their own, at most; all others share files."
     )

@@ -23,6 +23,7 @@ from .manifest import Version
 from .release import placement_of
 from .runtime import SYS_PATH, history_store, runtime_store
 from .settings import Settings
+from .signature import signer_of_airflow
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Worker:
         self.codebase = codebase
         self.missed = base / "missed"
         deployment = settings.deployment_name
-        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json")
+        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json", signer_of_airflow)
         self.history = History(lambda: history_store(settings), deployment, base / "cache", fill=False)
 
     def close(self) -> None:
@@ -72,7 +73,7 @@ class Worker:
         """Return the version in force: as this machine has applied it, else as the deployment has agreed.
 
         Raises:
-            StoreError: this machine has applied none, and the store does not answer.
+            StoreError: this machine has applied none, and the store does not answer, or its answer is not signed.
             VersionGoneError: there is none.
         """
         if (applied := self.heads.applied()) is not None:
@@ -80,7 +81,15 @@ class Worker:
         entry = self.heads.read()
         if entry is None:
             raise VersionGoneError(f"{self.heads.store.url} holds no {self.heads.key}: nothing was ever published")
-        return Head.of_bytes(entry.value).version
+        head = Head.of_bytes(entry.value)
+        if not self.heads.is_signed(entry, head):
+            raise StoreUnreachable(
+                f"{self.heads.key} says that version {head.version!a:.80} is deployed, by {head.by!a:.80}, and is not "
+                "signed with this Airflow's [core] fernet_key: a DAG processor signs it. If this lasts, give workers "
+                "and DAG processors the same fernet_key, and see who else may write that key",
+                store=self.heads.store.url,
+            )
+        return head.version
 
     def lay_out(self, version: str, dag_id: str | None) -> Path:
         """Return a folder with the files of a version: only the one with the DAG, or all of them for None.

@@ -53,6 +53,7 @@ class Scripted:
         self.shown: dict[str, str] = {}
         self.stales: set[str] = set()
         self.made_pools = {"default_pool"}
+        self.version: str | None = None
 
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]:
         return {dag_id: dag_id in self.running for dag_id in dag_ids}
@@ -83,6 +84,9 @@ class Scripted:
         assert bundle == BUNDLE
         self.shown = {file: text for file, text in self.shown.items() if file not in files}
 
+    def deployed_version(self, bundle: str) -> str | None:
+        return self.version if bundle == BUNDLE else None
+
 
 class DatabaseDown:
     """Occupancy that cannot be known."""
@@ -91,6 +95,7 @@ class DatabaseDown:
         raise ConnectionError("the database is down")
 
     unfinished = parsed = versions_in_use = pointed_at = stale = pools = import_errors = forget_import_errors = _fail
+    deployed_version = _fail
 
 
 class Faulty(Store):
@@ -322,6 +327,9 @@ class _OfMachine:
 
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None:
         self.machine.occupancy.forget_import_errors(bundle, files)
+
+    def deployed_version(self, bundle: str) -> str | None:
+        return self.machine.occupancy.deployed_version(bundle)
 
 
 class Site:

@@ -124,3 +124,14 @@ def test_any_number_may_be_asked_for(ask: Callable[[list[str]], Any]) -> None:
     add(dag())
     assert ask([]) in ({}, set())
     assert ask(["acme__job", "tenants/acme.py", *(f"x{number}" for number in range(40_000))])
+
+
+def test_the_version_that_was_deployed_last() -> None:
+    """Airflow keeps one with each bundle; none before the bundle's first refresh, nor for an unknown one."""
+    from airflow.models.dagbundle import DagBundleModel
+
+    assert occupancy.deployed_version(BUNDLE) is None
+    with create_session() as session:
+        session.get_one(DagBundleModel, BUNDLE).version = "v1"
+    assert occupancy.deployed_version(BUNDLE) == "v1"
+    assert occupancy.deployed_version("nobody's") is None

@@ -23,10 +23,10 @@ ROWS = (
     "stores stores.*",
     "snapshot guard client",
     "references spec targeting flags builders allowed checks registry factory plan replan release settle changes",
-    "arrangement contents manifest head history codebase edition occupancy",
+    "arrangement contents manifest signature head history codebase edition occupancy",
     "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
     "note papers child scouts trial preflight generated watch layout import_errors retention reporting failure advice",
-    "agreement rollout processor worker cron bundle plugin",
+    "trust agreement rollout processor worker cron bundle plugin",
     "cli",
 )
 """The modules, row by row: each imports only what stands in its own row or above. A name may end with `.*`."""
@@ -50,6 +50,7 @@ WITH_AIRFLOW = {
     "renewal",
     "reporting",
     "runs",
+    "signature",  # its fernet key
     "stores.consul_settings",  # a connection by its id
     "stores.filesystem",  # a connection by its id, too
     "stores.variables",
