@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
@@ -18,6 +17,13 @@ from .time_limit import TimeLimitExceededError, time_limit
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+_NAMED = 10
+"""DAGs that are named where many have the same problem."""
+
+
+class NotTriedError(BuildError):
+    """There was no time to try a DAG. It stays as it was until there is."""
+
 
 class Assembly:
     """Builds DAGs, one by one, so that none of them harms another.
@@ -27,10 +33,6 @@ class Assembly:
         build_timeout: seconds that one DAG may take. Once a builder has taken longer only those of its DAGs are
             tried that were seen to build with the same code before.
     """
-
-    CHECK_SECONDS: ClassVar[float] = 8.0
-    """How long one parse goes on verifying, at most: Airflow gives the whole file 30 s unless it is told otherwise.
-    After that one DAG of each builder is verified, and the others are at the next refreshes."""
 
     TENANTS: ClassVar[int] = 3
     """For so many tenants a builder has to hang before it, and no tenant's configuration, is to blame."""
@@ -43,31 +45,21 @@ class Assembly:
         self._hung: dict[tuple[str, str | None], str] = {}
         """What was said of builders that hung, by builder and tenant."""
         self._waited = 0.0
-        self._verified: set[str] = set()
-        self._deadline = time.monotonic() + self.CHECK_SECONDS
 
-    def build(
-        self, release: Release, before: Release | None = None, *, check: bool = False
-    ) -> tuple[list[DAG], Release]:
-        """Build all DAGs that are to be shown.
-
-        Args:
-            release: what is to be in force.
-            before: what was; its specs are fallen back on.
-            check: verify that Airflow will take what was not verified with this code yet.
+    def build(self, release: Release) -> tuple[list[DAG], Release]:
+        """Build all DAGs that are to be shown; a preflight has found that they can be.
 
         Returns:
-            The DAGs, and the release as it could be built: with what was fallen back on, and the problems.
+            The DAGs, and the release with the problems of those that could not be built all the same.
         """
         dags: list[DAG] = []
 
         def make(placed: Placement) -> Placement:
-            dag, made = self._build(placed, release.fingerprint, check=check)
-            dags.append(dag)
-            return made
+            dags.append(self._build(placed, release.fingerprint))
+            return placed
 
         with _without_garbage_collection():
-            return dags, self.keep_good(release, before, make)
+            return dags, self.keep_good(release, release, make)
 
     def keep_good(
         self,
@@ -91,18 +83,24 @@ class Assembly:
         """
         placements: dict[str, Placement] = {}
         problems = list(release.problems)
+        untried: list[str] = []
         for dag_id, placed in release.dags.items():
             if not placed.shown:
                 placements[dag_id] = placed
                 continue
             old = before.dags.get(dag_id) if before is not None else None
             kept, error, made = self._first_good(placed, old, make)
-            if error is not None:
+            if isinstance(error, NotTriedError):
+                untried.append(dag_id)
+                kept = kept if made else old
+            elif error is not None:
                 kept = old if stays_shown and not made else kept
                 shown = made or (stays_shown and kept is not None and kept.shown)
                 problems.append(_problem(placed, error, shown=shown))
             if kept is not None:
                 placements[dag_id] = kept
+        if untried:
+            problems.append(_not_yet(untried))
         return release._replace(dags=placements, problems=tuple(at_most(problems)))
 
     def _first_good(
@@ -136,24 +134,7 @@ class Assembly:
             return False
         return True
 
-    def _build(self, placed: Placement, fingerprint: str, *, check: bool) -> tuple[DAG, Placement]:
-        dag = self._build_in_time(placed, fingerprint)
-        if not check or placed.checked == fingerprint:
-            return dag, placed
-        builder = placed.spec.builder
-        if builder in self._verified and time.monotonic() > self._deadline:
-            from .columns import unfit
-
-            if reason := unfit(dag):  # cheap, and what it finds would end Airflow's processes
-                raise BuildError(f"Airflow cannot run this DAG: {reason}")
-            return dag, placed
-        from .verify import verify
-
-        verify(self._build_in_time(placed, fingerprint))
-        self._verified.add(builder)
-        return dag, placed._replace(checked=fingerprint)
-
-    def _build_in_time(self, placed: Placement, fingerprint: str) -> DAG:
+    def _build(self, placed: Placement, fingerprint: str) -> DAG:
         name = placed.spec.builder
         if reason := self._why_not_tried(placed, fingerprint):
             raise BuildError(f"{name} is not tried again at this parse: {reason}")
@@ -192,6 +173,12 @@ def _without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _not_yet(dag_ids: Sequence[str]) -> Problem:
+    named, more = ", ".join(dag_ids[:_NAMED]), len(dag_ids) - _NAMED
+    also = f" and {more:,} more" if more > 0 else ""
+    return Problem("tenants", f"these DAGs are still to be checked, and stay as they were until then: {named}{also}")
 
 
 def _problem(placed: Placement, error: BuildError, *, shown: bool) -> Problem:

@@ -39,13 +39,13 @@ class Papers:
     """The files in one folder, which is made, for this user alone."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._journal = folder / "journal"
         self._result = folder / "result.json"
 
     def clear(self) -> None:
         """Make the folder ready for a trial."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._journal.unlink(missing_ok=True)
         self._result.unlink(missing_ok=True)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -123,6 +125,31 @@ class Preflight:
             if self._job is not None:
                 self._read_journal(self._job)
         self._job, self._pid = None, 0
+
+    def close(self) -> None:
+        """End the job that is at work, and remove its folder."""
+        self.stop()
+        shutil.rmtree(self._papers.folder, ignore_errors=True)
+
+    def remember(self, file: Path) -> None:
+        """Keep what was found out for another process, if it is anything; a disk that is full costs only work."""
+        content = {
+            "culprits": [[thing, *each] for thing, each in self._culprits.items()],
+            "verified": sorted(self._verified),
+            "modules": self._modules,
+        }
+        new = file.with_name(f".{file.name}.{os.getpid()}.new")
+        with contextlib.suppress(OSError):
+            new.write_text(json.dumps(content))
+            new.replace(file)
+
+    def recall(self, file: Path) -> None:
+        """Take over what another process has kept, unless it cannot be read: then all is tried again."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            content = json.loads(file.read_text())
+            self._culprits = {tuple(thing): _Culprit(*each) for thing, *each in content["culprits"]}
+            self._verified = {tuple(thing) for thing in content["verified"]}
+            self._modules = content["modules"]
 
     def _forget(self, job: Job) -> None:
         """Forget what has crashed long ago: what hangs today may not tomorrow."""
@@ -285,3 +312,15 @@ def _import_for_all(snapshot: Snapshot) -> None:
             importlib.import_module(module)
     registry.installed_sources(tuple(sys.path))
     trial.installed_airflow(tuple(sys.path))
+
+
+def folder_of_process(folder: Path) -> Path:
+    """Return a folder for this process alone, and remove those of processes that have ended."""
+    for found in folder.iterdir() if folder.is_dir() else ():
+        try:
+            os.kill(int(found.name), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(found, ignore_errors=True)
+        except PermissionError:  # another user's, and alive
+            continue
+    return folder / str(os.getpid())

@@ -1,29 +1,40 @@
-"""The renewal: the store is read, a plan is made of what it says, and what can be built of it is put in force."""
+"""The renewal: the store is read, what it asks for is tried in a child process, and what has passed is put in force."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import release as releases
 from .assembly import Assembly
 from .changes import log_change
-from .errors import DagFactoryError
-from .plan import plan
+from .errors import DagFactoryError, NotYetError
+from .preflight import Job, Preflight, folder_of_process
 from .registry import Registry
 from .release import Release
 from .runs import UnfinishedRuns
-from .runtime import client_of, release_path, write_stamp
-from .settle import settle
+from .runtime import client_of, forget_stamp, release_path, write_stamp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import DAG
 
     from .settings import Settings
     from .snapshot import Snapshot
 
 log = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""How long one parse waits for what is tried, at most, and no longer than a third of what Airflow leaves the file."""
+NOT_YET = "no DAG can be shown yet: the first configuration is still being checked"
+GRACE = 2.0
+"""Seconds over its limit after which what is tried is killed, and that the whole of it may take longer."""
 
 
 class Renewal:
@@ -58,9 +69,13 @@ class Renewal:
             # Whatever it is, and be it a fault of ours: it must not cost a single DAG.
             known = isinstance(error, DagFactoryError)
             log.error("%s. What was in force stays", error, exc_info=not known)  # noqa: TRY400
-        # Nobody waits for the other one. Where nothing was in force yet this parse shows what it can and keeps none.
-        release = before or self._settle(None, self.client.current())
-        return self._assembly().build(release)[0]
+        if before is None:
+            # Nobody waits for the other one: this parse shows what it can, and keeps none of it.
+            tried, _ = self._tried(None, self.client.current())
+            if tried is None:
+                raise NotYetError(NOT_YET)
+            before = tried
+        return self._assembly().build(before)[0]
 
     def _renew(self, before: Release | None) -> list[DAG]:
         snapshot = None if self.client.is_due() else self.client.kept()
@@ -70,7 +85,12 @@ class Renewal:
         with contextlib.suppress(OSError):  # a disk that is full: then the next parse renews again
             write_stamp(self.settings, self.fingerprint)
         before = releases.load(release_path(self.settings))  # again: it may have been renewed before the lock was ours
-        dags, after = self._assembly().build(self._settle(before, snapshot), before, check=True)
+        tried, is_whole = self._tried(before, snapshot)
+        if not is_whole:
+            forget_stamp(self.settings)  # the next parse goes on
+        if (wanted := tried or before) is None:
+            raise NotYetError(NOT_YET)
+        dags, after = self._assembly().build(wanted)
         if after != before:
             log_change(log, before, after)
             try:
@@ -79,26 +99,50 @@ class Renewal:
                 log.error("What is in force cannot be kept: %s", error)  # noqa: TRY400
         return dags
 
-    def _settle(self, before: Release | None, snapshot: Snapshot) -> Release:
-        now = self.client.clock()
-        last_good = before.shared if before is not None else None
+    def _tried(self, before: Release | None, snapshot: Snapshot) -> tuple[Release | None, bool]:
+        """Return what of a snapshot has passed, None if nothing has by now, and whether all of it was tried."""
+        began, seconds = time.monotonic(), _seconds()
+        # A limit, and what it takes to end a child that has passed it, fit into one parse.
+        settings = replace(self.settings, build_timeout=min(self.settings.build_timeout, seconds / 2))
+        base = release_path(self.settings)
+        with _preflight(settings, base, min(GRACE, seconds / 5)) as preflight:
+            preflight.start(self._job(before, snapshot, began + seconds))
+            result = preflight.wait(seconds + 2 * GRACE)
+        return result.release if result is not None else None, time.monotonic() - began < seconds
+
+    def _job(self, before: Release | None, snapshot: Snapshot, deadline: float) -> Job:
         placements = before.dags.items() if before is not None else ()
         draining = [dag_id for dag_id, placed in placements if placed.state == releases.DRAINING]
-        return settle(
+        unfinished = UnfinishedRuns(draining)
+        return Job(
+            snapshot,
             before,
-            plan(
-                snapshot,
-                self.registry,
-                self.settings.environment,
-                last_good=last_good,
-                now=now,
-                max_dags=self.settings.max_dags,
-            ),
-            now=now,
-            drain_time=self.settings.drain_time,
-            unfinished=UnfinishedRuns(draining),
-            fingerprint=self.fingerprint,
+            {dag_id: known for dag_id in draining if (known := unfinished(dag_id)) is not None},
+            self.client.clock(),
+            self.settings.builders,
+            release_path(self.settings).with_suffix(".code"),  # which is not there: the builders are where they are
+            "",
+            deadline=deadline,
         )
 
     def _assembly(self) -> Assembly:
         return Assembly(self.registry, build_timeout=self.settings.build_timeout)
+
+
+def _seconds() -> float:
+    """Return how long this parse may wait: Airflow takes all DAGs of a file that is over its limit for gone."""
+    left = signal.getitimer(signal.ITIMER_REAL)[0]
+    return min(SECONDS, left / 3) if left else SECONDS
+
+
+@contextlib.contextmanager
+def _preflight(settings: Settings, base: Path, grace: float) -> Iterator[Preflight]:
+    """Provide a preflight that knows what those of former parses have found."""
+    preflight = Preflight(settings, folder_of_process(base.with_suffix(".preflight")), grace=grace)
+    memory = base.with_suffix(".tried")
+    preflight.recall(memory)
+    try:
+        yield preflight
+    finally:
+        preflight.close()
+        preflight.remember(memory)

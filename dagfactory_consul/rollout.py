@@ -6,8 +6,6 @@ New code that cannot build what is in force is held back as a whole, and what th
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -17,7 +15,7 @@ from .agreement import Agreement
 from .codebase import Code, Codebase, sources_at
 from .edition import Edition
 from .errors import DagFactoryError, NotYetError, SettingsError
-from .preflight import Job, Preflight, Result
+from .preflight import Job, Preflight, Result, folder_of_process
 from .release import Release
 from .settings import Settings
 from .snapshot import Snapshot
@@ -90,7 +88,7 @@ class Rollout:
         self.codebase = codebase
         self.agreement = agreement
         self.clock = clock
-        self.preflight = Preflight(settings, _folder_of_process(base / "preflight"))
+        self.preflight = Preflight(settings, folder_of_process(base / "preflight"))
         self._seen = base / "code.seen"
         self._unfinished = unfinished
         self._ask_pools = pools
@@ -294,18 +292,6 @@ class Rollout:
         if self._held_code is None or self._held_code[0] != code:
             log.warning("The builders' new code %s is held back: %s", code.name, reason)
         self._held_code = (code, reason)
-
-
-def _folder_of_process(folder: Path) -> Path:
-    """Return a folder for this process alone, and remove those of processes that have ended."""
-    for found in folder.iterdir() if folder.is_dir() else ():
-        try:
-            os.kill(int(found.name), 0)
-        except (ValueError, ProcessLookupError):
-            shutil.rmtree(found, ignore_errors=True)
-        except PermissionError:  # another user's, and alive
-            continue
-    return folder / str(os.getpid())
 
 
 def _same(before: Release, after: Release) -> bool:

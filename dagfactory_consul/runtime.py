@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -104,6 +105,12 @@ def write_stamp(settings: Settings, fingerprint: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     new.write_text(stamp_of(settings, fingerprint))
     new.replace(path)
+
+
+def forget_stamp(settings: Settings) -> None:
+    """Let the next parse renew the release again."""
+    with contextlib.suppress(OSError):
+        _stamp_path(settings).unlink(missing_ok=True)
 
 
 def stamp_of(settings: Settings, fingerprint: str) -> str:

@@ -11,8 +11,10 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import math
 import os
 import sys
+import time
 import traceback
 import zlib
 from collections import defaultdict
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from . import __version__
-from .assembly import Assembly
+from .assembly import Assembly, NotTriedError
 from .builders import build_dag
 from .child import cut_loose, flush, follow
 from .errors import BuilderError, BuildError
@@ -69,6 +71,8 @@ class Job(NamedTuple):
     """The fingerprint of the code below `root`, "" if there is none."""
     pools: frozenset[str] | None = None
     """The names of Airflow's pools; None where they cannot be known."""
+    deadline: float = math.inf
+    """When to try no more DAGs, by the monotonic clock: those that were not stay as they were."""
 
 
 class Known(NamedTuple):
@@ -244,6 +248,8 @@ class _Trial:
         spec = placed.spec
         if self._is_verified(placed):
             return placed if placed.checked == self.fingerprint else placed._replace(checked=self.fingerprint)
+        if time.monotonic() >= self.job.deadline:
+            raise NotTriedError
         thing = self._thing(placed)
         crashed = self.crashed[spec.builder]
         if thing not in self.known.culprits and (dag_ids := _why_not_tried(crashed, spec.tenant)):

@@ -22,6 +22,8 @@ from dagfactory_consul.settings import Settings
 from tests.making import fresh_registry, write
 
 JOB = '''
+import os
+
 from dagfactory_consul import DagBuilder, DagConfig, builder
 
 
@@ -39,6 +41,12 @@ class Job(DagBuilder[JobConfig]):
 
         if self.config.mood == "raising":
             raise ValueError("no such region")
+        if self.config.mood == "exit":
+            with open(f"{__file__}.ended", "a") as file:
+                file.write(".")
+            os._exit(7)
+        if self.config.mood == "stuck":
+            sum(range(10**12))  # no signal breaks off what no Python code does
         EmptyOperator(task_id="only", doc_md=f"{self.config.limit} {self.flags['parser']}")
 
 

@@ -9,8 +9,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.bases.timetable import BaseTimetable
 
-from dagfactory_consul.assembly import Assembly
-from dagfactory_consul.builders import DagBuilder
+from dagfactory_consul.assembly import Assembly, NotTriedError
+from dagfactory_consul.builders import DagBuilder, build_dag
 from dagfactory_consul.errors import BuildError
 from dagfactory_consul.models import DagConfig
 from dagfactory_consul.release import ACTIVE, DRAINING, GONE, Placement, Release
@@ -52,7 +52,6 @@ BAD_MOODS = {
     "raising": "raised ValueError: no such region",
     "cyclic": "Cycle detected in Dag",
     "unserialisable": "Airflow does not take this DAG: SerializationError",
-    "hanging": "took longer than 0.1 s",
 }
 
 
@@ -78,26 +77,36 @@ def assembly() -> Assembly:
     return Assembly(registry_of(definition("Moody", Moody), definition("Calm", Moody)), build_timeout=0.1)
 
 
-def assemble(wanted: Release, before: Release | None = None) -> tuple[dict[str, DAG], Release]:
-    """Build as at a renewal, and return the DAGs by id and the release as it could be built."""
-    dags, kept = assembly().build(wanted, before, check=True)
+def build(wanted: Release) -> tuple[dict[str, DAG], Release]:
+    """Build as a parse does, and return the DAGs by id and the release as it could be built."""
+    dags, kept = assembly().build(wanted)
     return {dag.dag_id: dag for dag in dags}, kept
 
 
+def keep_good(wanted: Release, before: Release | None = None) -> Release:
+    """Return the release as far as its DAGs can be built and verified."""
+    registry = assembly().registry
+
+    def make(placed: Placement) -> Placement:
+        verify(build_dag(registry[placed.spec.builder], placed.spec, draining=placed.state == DRAINING))
+        return placed._replace(checked="code")
+
+    return assembly().keep_good(wanted, before, make)
+
+
 def test_all_that_is_in_force_is_built() -> None:
-    """Each DAG of a release is built, and the release says where its builder is and with which code it was checked."""
-    dags, kept = assemble(release({"a__x": "good", "b__x": "good"}))
+    """Each DAG of a release is built, once."""
+    dags, kept = build(release({"a__x": "good", "b__x": "good"}))
     assert list(dags) == ["a__x", "b__x"]
-    assert {(placed.checked, placed.origin) for placed in kept.dags.values()} == {("code", "tests.test_assembly")}
+    assert Moody.built == {"a__x": 1, "b__x": 1}
     assert kept.problems == ()
 
 
 @pytest.mark.parametrize("mood", BAD_MOODS)
 def test_what_cannot_be_built_stays_as_it_was(mood: str) -> None:
     """Whatever is wrong with a new configuration, the DAG goes on with its last good one, and the problem says so."""
-    _, before = assemble(release({"a__x": "good", "b__x": "good"}))
-    dags, kept = assemble(before._replace(dags={**before.dags, "a__x": Placement(spec("a__x", mood))}), before)
-    assert dags["a__x"].description == "good"
+    before = keep_good(release({"a__x": "good", "b__x": "good"}))
+    kept = keep_good(before._replace(dags={**before.dags, "a__x": Placement(spec("a__x", mood))}), before)
     assert kept.dags["a__x"].spec == spec("a__x", "good")
     (problem,) = kept.problems
     assert (problem.key, problem.tenant, problem.dag_id) == ("tenants/a", "a", "a__x")
@@ -108,10 +117,25 @@ def test_what_cannot_be_built_stays_as_it_was(mood: str) -> None:
 @pytest.mark.parametrize("mood", BAD_MOODS)
 def test_what_never_was_good_harms_itself_alone(mood: str) -> None:
     """A new DAG that cannot be built is not shown, is not taken for one in force, and all others are there."""
-    dags, kept = assemble(release({"a__x": mood, "a__y": "good", "b__x": "good"}))
-    assert list(dags) == (["a__y", "b__x"] if mood != "hanging" else ["b__x"])
-    assert "a__x" not in kept.dags
+    kept = keep_good(release({"a__x": mood, "a__y": "good", "b__x": "good"}))
+    assert {dag_id: placed.origin for dag_id, placed in kept.dags.items()} == dict.fromkeys(
+        ["a__y", "b__x"], "tests.test_assembly"
+    )
     assert "it is not shown until that is mended" in kept.problems[0].message
+
+
+def test_what_there_was_no_time_for() -> None:
+    """DAGs that were not tried stay as they were, new ones are not there yet, and one problem names them all."""
+    before = release({"a__x": "good"})
+
+    def make(_: Placement) -> Placement:
+        raise NotTriedError
+
+    kept = assembly().keep_good(release({"a__x": "raising", "b__x": "good"}), before, make)
+    assert kept.dags == before.dags
+    assert [str(problem) for problem in kept.problems] == [
+        "tenants: these DAGs are still to be checked, and stay as they were until then: a__x, b__x"
+    ]
 
 
 def test_a_builder_that_hangs_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,26 +143,24 @@ def test_a_builder_that_hangs_is_not_waited_for_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.1)  # one DAG's time here
     wanted = release({"a__x": "hanging", "b__x": "hanging", "c__x": "good"})
     wanted.dags["d__x"] = Placement(spec("d__x", builder="Calm"))  # type: ignore[index]
-    dags, kept = assemble(wanted)
+    dags, kept = build(wanted)
     assert list(dags) == ["d__x"]
-    assert Moody.built == {"a__x": 1, "d__x": 2}
+    assert Moody.built == {"a__x": 1, "d__x": 1}
     assert [problem.dag_id for problem in kept.problems] == ["a__x", "b__x", "c__x"]
     assert "is not tried again at this parse: building a__x took longer" in kept.problems[1].message
 
 
 def test_one_tenant_that_makes_a_builder_hang() -> None:
     """What was seen to build with this code is built all the same: the configuration of one tenant may be at fault."""
-    _, before = assemble(release({"a__x": "good", "b__x": "good"}))
-    dags, _ = assemble(before._replace(dags={**before.dags, "a__x": Placement(spec("a__x", "hanging"))}), before)
-    assert list(dags) == ["a__x", "b__x"]
+    dags, _ = build(release({"a__x": "hanging", "b__x": "good"}, checked="code"))
+    assert list(dags) == ["b__x"]
 
 
 def test_three_dags_of_one_tenant_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of the time one tenant's DAGs use up, other tenants' DAGs that were seen to build are built."""
     monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.1)
-    _, before = assemble(release({"b__x": "good", "c__x": "good"}))
-    evil = {f"a__{name}": Placement(spec(f"a__{name}", "hanging")) for name in "xyz"}
-    dags, _ = assemble(before._replace(dags={**evil, **before.dags}), before)
+    evil = dict.fromkeys(["a__x", "a__y", "a__z"], "hanging")
+    dags, _ = build(release({**evil, "b__x": "good", "c__x": "good"}, checked="code"))
     assert list(dags) == ["b__x", "c__x"]
 
 
@@ -147,64 +169,42 @@ def test_a_parse_waits_only_so_long_for_what_hangs(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Assembly, "HANG_SECONDS", 0.2)  # two DAGs' time here
     wanted = release(dict.fromkeys(["a__x", "b__x", "c__x", "d__x"], "hanging"), checked="code")
     wanted.dags["e__x"] = Placement(spec("e__x", builder="Calm"))  # type: ignore[index]
-    dags, _ = assemble(wanted)
+    dags, _ = build(wanted)
     assert list(dags) == ["e__x"]
-    assert Moody.built == {"a__x": 1, "b__x": 1, "c__x": 1, "e__x": 2}
-
-
-def test_what_was_checked_is_not_checked_again() -> None:
-    """Building twice to verify is for what is new: an unchanged spec with the same code is built once."""
-    _, before = assemble(release({"a__x": "good"}))
-    Moody.built.clear()
-    assemble(before, before)
-    assert Moody.built == {"a__x": 1}
-
-
-def test_other_code_is_checked_anew() -> None:
-    """With a changed builder nothing counts as checked."""
-    _, before = assemble(release({"a__x": "good"}, checked="older code"))
-    assert Moody.built == {"a__x": 2}
-    assert before.dags["a__x"].checked == "code"
-
-
-def test_a_plain_parse_builds_once() -> None:
-    """Parses between two renewals build what is in force, and verify nothing."""
-    dags, kept = assembly().build(release({"a__x": "good"}))
-    assert [dag.dag_id for dag in dags] == ["a__x"]
-    assert (Moody.built["a__x"], kept.dags["a__x"].checked) == (1, None)
+    assert Moody.built == {"a__x": 1, "b__x": 1, "c__x": 1, "e__x": 1}
 
 
 def test_what_is_gone_is_not_built() -> None:
     """A DAG that has drained is kept for tasks that are just starting, and not shown."""
     wanted = release({"a__x": "good"}, state=GONE)
-    assert assemble(wanted) == ({}, wanted)
+    assert build(wanted) == ({}, wanted)
 
 
 def test_what_drains_is_built_without_a_schedule() -> None:
     """A draining DAG is emitted, with its tag."""
-    dags, _ = assemble(release({"a__x": "good"}, state=DRAINING))
+    dags, _ = build(release({"a__x": "good"}, state=DRAINING))
     assert "draining" in dags["a__x"].tags
 
 
 def test_what_falls_back_may_drain() -> None:
     """A DAG whose newest configuration cannot be built drains all the same when it is switched off."""
-    _, before = assemble(release({"a__x": "good"}))
-    dags, kept = assemble(release({"a__x": "raising"}, state=DRAINING, since=9.0), before)
-    assert "draining" in dags["a__x"].tags
+    before = keep_good(release({"a__x": "good"}))
+    kept = keep_good(release({"a__x": "raising"}, state=DRAINING, since=9.0), before)
+    assert kept.dags["a__x"].spec == spec("a__x", "good")
     assert (kept.dags["a__x"].state, kept.dags["a__x"].since) == (DRAINING, 9.0)
 
 
 def test_a_builder_that_is_not_there_takes_nothing_from_the_release() -> None:
     """While a builder cannot be imported its DAGs cannot be built, but they are still in force when it is back."""
     wanted = release({"a__x": "good"})
-    dags, kept = Assembly(registry_of(), build_timeout=0.1).build(wanted, wanted, check=True)
+    dags, kept = Assembly(registry_of(), build_timeout=0.1).build(wanted)
     assert (dags, dict(kept.dags)) == ([], dict(wanted.dags))
 
 
 def test_a_builder_that_breaks_takes_nothing_from_the_release() -> None:
     """A spec that was good with other code stays in force, and the problem is shown."""
     before = release({"a__x": "raising"}, state=ACTIVE, checked="older code")
-    dags, kept = assemble(before, before)
+    dags, kept = build(before)
     assert dags == {}
     assert list(kept.dags) == ["a__x"]
     assert "it is not shown until that is mended" in kept.problems[0].message

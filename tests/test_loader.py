@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dagfactory_consul import renewal
 from dagfactory_consul.errors import SnapshotError
 from dagfactory_consul.release import DRAINING, load_problems
 from tests.deployment import LOADER, Deployment, shown
@@ -105,6 +106,49 @@ def test_a_builder_that_raises(deployment: Deployment) -> None:
     dags = deployment.parse()
     assert (shown(dags["acme__job"]), shown(dags["acme__other"])) == ("3 v1", "9 v1")
     assert "raised ValueError: no such region; its last good configuration stays in force" in deployment.errors()
+
+
+@pytest.mark.parametrize(
+    ("mood", "said"), [("exit", "exit status 7"), ("stuck", "took longer than 0.2 s and could not be interrupted")]
+)
+def test_a_builder_that_no_exception_ends(deployment: Deployment, mood: str, said: str) -> None:
+    """A builder that ends its process, or hangs where nothing interrupts it, costs neither the parse nor others."""
+    deployment.set(build_timeout=0.2)
+    deployment.parse()
+    deployment.put("tenants/acme", {"dags": {"Job": {"limit": 9, "mood": mood}, "Other": {"limit": 9}}})
+    dags = deployment.parse()
+    assert (shown(dags["acme__job"]), shown(dags["acme__other"])) == ("3 v1", "9 v1")
+    assert f"{said}; its last good configuration stays in force" in deployment.errors()
+
+
+def test_what_ended_its_process_is_not_tried_at_each_parse(deployment: Deployment) -> None:
+    """The next parse, another process, knows what the one before it has found."""
+    deployment.put("tenants/acme", {"dags": {"Job": {"mood": "exit"}}})
+    deployment.parse()
+    deployment.parse()
+    assert (deployment.folder / "builders/job.py.ended").read_text() == "."
+    assert "exit status 7" in deployment.errors()
+
+
+def test_a_parse_without_time_for_all(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DAGs that there was no time to try stay as they were, and the next parse goes on, within the TTL too."""
+    deployment.set(ttl=30)
+    deployment.parse()
+    deployment.put("tenants/acme", {"dags": {"Job": {"limit": 9}}})
+    deployment.later(31)
+    with monkeypatch.context() as patch:
+        patch.setattr(renewal, "SECONDS", 0.0)
+        assert shown(deployment.parse()["acme__job"]) == "3 v1"
+        assert "still to be checked, and stay as they were until then: acme__job" in deployment.errors()
+    assert shown(deployment.parse()["acme__job"]) == "9 v1"
+    assert deployment.errors() == ""
+
+
+def test_a_first_parse_without_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing has been tried there are no DAGs to show, and Airflow must not take that for all of them."""
+    monkeypatch.setattr(renewal, "SECONDS", 0.0)
+    monkeypatch.setattr(renewal, "GRACE", 0.0)
+    assert "the first configuration is still being checked" in "".join(deployment.bag().import_errors.values())
 
 
 def test_within_a_ttl_the_store_is_left_alone(deployment: Deployment) -> None:

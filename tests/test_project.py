@@ -24,8 +24,10 @@ ROWS = (
     "snapshot guard client",
     "references spec targeting flags builders allowed checks registry factory plan replan release settle changes",
     "arrangement contents manifest signature head history codebase edition occupancy",
-    "runtime runs columns next_run verify assembly renewal parse task_start project loader hook provider",
-    "note papers child scouts trial preflight generated watch layout import_errors retention reporting failure advice",
+    "runtime runs columns next_run verify assembly",
+    "note papers child scouts trial preflight",
+    "renewal parse task_start project loader hook provider",
+    "generated watch layout import_errors retention reporting failure advice",
     "trust agreement rollout processor worker cron bundle plugin",
     "cli",
 )

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -57,6 +58,7 @@ class Place:
         """Write a good document for each tenant."""
         for tenant in (self.evil, self.near, *(each.removesuffix("__job") for each in self.neighbours)):
             self.put(f"tenants/{tenant}", {"dags": {"Job": {"limit": 1}}})
+        self.put("defaults", {})
         self.put("_ready", {})
 
     def put(self, key: str, value: Any) -> None:
@@ -203,7 +205,7 @@ class Site:
 
     def _writes_kv(self, prefix: str) -> Callable[[str, bytes | None], None]:
         def write(key: str, value: bytes | None) -> None:
-            path = httpx.URL(f"http://{self._http.base_url.netloc.decode()}").copy_with(path=f"/v1/kv/{prefix}{key}")
+            path = prefix + quote(key)
             if value is None:
                 self._http.delete(path).raise_for_status()
             else:

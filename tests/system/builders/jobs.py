@@ -53,6 +53,6 @@ def _behave(mood: str) -> None:
     held = []
     while mood in ("endless", "greedy"):
         if mood == "greedy":
-            held.append(bytearray(64 * 2**20))
+            held.append(b"x" * 2**26)
     if mood == "slow":
         _ = sum(range(10**10))
