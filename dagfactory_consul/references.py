@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -93,7 +93,11 @@ def matches(text: str, pattern: str, tenant: str | None) -> bool:
 
 def of_defaults(model: type[BaseModel]) -> set[str]:
     """Return the texts with templates that the models' own defaults hold: they are the builder's code."""
-    found: set[str] = set()
+    return {text for value in defaults_of(model) for _, text in find(value) if text is not None}
+
+
+def defaults_of(model: type[BaseModel]) -> Iterator[Any]:
+    """Yield the defaults of a model's fields, at every depth, as JSON has them."""
     for _, cls in fields.classes(model):
         if not (isinstance(cls, type) and issubclass(cls, BaseModel)):
             continue
@@ -102,8 +106,7 @@ def of_defaults(model: type[BaseModel]) -> set[str]:
                 value = field.get_default(call_default_factory=True)
             except Exception:  # noqa: BLE001, S112  # a factory that wants other fields' values
                 continue
-            found.update(text for _, text in find(_plain(value)) if text is not None)
-    return found
+            yield _plain(value)
 
 
 def _plain(value: Any) -> Any:

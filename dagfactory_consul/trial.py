@@ -266,7 +266,7 @@ class _Trial:
         return placed._replace(checked=self.fingerprint)
 
     def _build(self, placed: Placement) -> None:
-        from .verify import verify
+        from .verify import verify_spec
 
         spec = placed.spec
         limit = self.settings.build_timeout
@@ -276,8 +276,9 @@ class _Trial:
             self.note.put(self._thing(placed), limit)
 
         with time_limit(limit, f"building {spec.dag_id}", on_import=renew):
-            dag = build_dag(registry[spec.builder], spec, draining=placed.state == DRAINING)
-            verify(dag, pools=self.job.pools)
+            definition = registry[spec.builder]
+            dag = build_dag(definition, spec, draining=placed.state == DRAINING)
+            verify_spec(dag, spec, definition.config, pools=self.job.pools)
 
     def _modules(self) -> Modules:
         """Return the modules of Airflow that each builder's own module names, as far as they can be imported."""

@@ -11,9 +11,31 @@ from .errors import BuildError, near_miss
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+    from pydantic import BaseModel
+
+    from .spec import DagSpec
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """NUL as JSON writes it, and not a backslash that is followed by these letters."""
+
+
+def verify_spec(dag: DAG, spec: DagSpec, model: type[BaseModel], *, pools: Collection[str] | None = None) -> None:
+    """Verify a DAG that was built from a spec: no text of a document is the name of a file, and Airflow will take it.
+
+    Args:
+        dag: just built from the spec.
+        spec: what the documents and flags say.
+        model: of the builder's configuration.
+        pools: as in `verify`.
+
+    Raises:
+        BuildError: an operator would load a file that a document names; and as in `verify`.
+    """
+    from .template_files import explain
+
+    if reason := explain(dag, spec, model):  # first, for Airflow loads the files as it takes the DAG
+        raise BuildError(reason)
+    verify(dag, pools=pools)
 
 
 def verify(dag: DAG, *, pools: Collection[str] | None = None) -> None:

@@ -91,6 +91,9 @@ class Moody(DagBuilder[MoodyConfig]):
             dag.get_task("last") >> dag.get_task("first")
         if mood == "unserialisable":
             dag.timetable = object()
+        if mood == "file.sh":
+            dag.get_task("first").template_fields, dag.get_task("first").template_ext = ("owner",), (".sh",)
+            dag.get_task("first").owner = mood
         if mood == "draining" and self.draining:
             raise ValueError("cannot drain")
         if mood == "database":
@@ -132,6 +135,7 @@ BAD_MOODS = {
     "hang that swallows all": "building a__moody took longer than 1 s and could not be interrupted",
     "cycle": "Cycle detected in Dag",
     "unserialisable": "Airflow does not take this DAG",
+    "file.sh": "ends in .sh, so Airflow would load a file",
     "database": "Direct database access via the ORM is not allowed",
     "crashing model": "working out its DAGs ended the process with exit status 1",
     "hanging model": "working out its DAGs took longer than 1 s",

@@ -23,7 +23,7 @@ ROWS = (
     "stores stores.*",
     "snapshot guard client",
     "references spec targeting flags builders allowed checks registry factory plan replan release settle changes",
-    "arrangement contents manifest signature head history codebase edition occupancy",
+    "arrangement contents manifest signature head history codebase edition occupancy template_files",
     "runtime runs columns next_run verify assembly",
     "note papers child scouts trial preflight",
     "renewal parse task_start project loader hook provider",
@@ -57,6 +57,7 @@ WITH_AIRFLOW = {
     "stores.filesystem",  # a connection by its id, too
     "stores.variables",
     "task_start",
+    "template_files",
     "trial",
     "verify",
 }
