@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # not used: warned of
 
 
 class _Rule(NamedTuple):
@@ -53,6 +57,28 @@ _RULES = (
 )
 
 
+def _of_storage() -> Iterator[str]:
+    from airflow.dag_processing.bundles.base import get_bundle_storage_root_path
+
+    path = get_bundle_storage_root_path()  # type: ignore[no-untyped-call]  # Airflow's own, untyped
+    if any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in {*_TEMPORARY, tempfile.gettempdir()}):
+        yield (
+            f"[dag_processor] dag_bundle_storage_path is {path}: below a folder for temporary files, which every user "
+            "of the machine may fill, and systems tidy up. Set AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH to a "
+            "folder of Airflow's user, /var/lib/airflow/bundles for example"
+        )
+
+
+def _of_key() -> Iterator[str]:
+    from airflow.configuration import conf
+
+    if not conf.get("core", "fernet_key", fallback=""):
+        yield (
+            "[core] fernet_key is empty, so what is deployed is not signed: whoever may write beside the prefix in the "
+            "store may run code here. Set AIRFLOW__CORE__FERNET_KEY, the same for all components"
+        )
+
+
 def advise(refresh_interval: float) -> Iterator[str]:
     """Yield a line for each setting that should be another one.
 
@@ -70,6 +96,8 @@ def advise(refresh_interval: float) -> Iterator[str]:
         if not good:
             name = f"AIRFLOW__{rule.section}__{rule.option}".upper()
             yield f"[{rule.section}] {rule.option} is {value}: {rule.why}. Set {name}={rule.wanted}"
+    yield from _of_storage()
+    yield from _of_key()
     if refresh_interval > 1:
         yield (
             f"the bundle's refresh_interval is {refresh_interval:g} s, and changes wait for it: set "

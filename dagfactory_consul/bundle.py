@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
+from .folders import own
 from .runtime import PARSING_DAG_ID, SYS_PATH
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class ConsulDagBundle(BaseDagBundle):
             AirflowRescheduleException: the history does not answer: the task starts again in a moment.
             VersionGoneError: the history has no such version any more.
             SettingsError: a setting cannot be understood.
+            FolderError: the bundle's folder could be changed by another user.
         """
+        own(self.base_dir)
         dag_id = os.environ.get(PARSING_DAG_ID)
         if self.version is not None or dag_id:
             # What was laid out for another task of this DAG is found without a look at anything else.

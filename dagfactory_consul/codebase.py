@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import folders
 from .errors import SettingsError, SnapshotError
 from .manifest import is_archive_of, reference
 
@@ -125,7 +126,7 @@ class Codebase:
                 "nothing of it is used"
             )
         new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".code-"))
-        new.chmod(0o755)
+        new.chmod(folders.FOLDER)
         try:
             _unpack(archive, new, code.name)
             new.rename(target)
@@ -267,7 +268,7 @@ def _unpack(archive: bytes, folder: Path, name: str | None) -> None:
                     raise SnapshotError(f"the builders' code {name} is damaged: {entry.name!r} is no file inside it")
                 target = folder / place
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as new:  # nothing is written twice
+                with folders.new_file(target) as new:  # nothing is written twice
                     shutil.copyfileobj(file, new)
     except (tarfile.TarError, ValueError) as error:  # ValueError: NUL in a name
         raise SnapshotError(f"the builders' code {name} is damaged: {error}") from error

@@ -2,6 +2,7 @@
 
 DagFactoryError
 ├── SettingsError              a setting is unknown or cannot be understood
+├── FolderError                a folder belongs to another user, or every user may write it
 ├── StoreError                 a store did not do what it was asked
 │   ├── StoreUnreachable       refused, timed out, broke off, or answered with a server's error
 │   ├── StoreLeaderless        Consul answers, but has no leader or its copy is too old
@@ -31,6 +32,10 @@ class DagFactoryError(Exception):
 
 class SettingsError(DagFactoryError):
     """A setting is unknown or has a value that cannot be understood."""
+
+
+class FolderError(DagFactoryError):
+    """A folder on this machine belongs to another user, or every user may write it."""
 
 
 class StoreError(DagFactoryError):

@@ -9,15 +9,18 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
+from . import folders
 from .keyed_file import dumps
 from .manifest import object_of, values_of
-from .signature import Signer
 from .stores.base import Entry, Store, StoreUser
 from .stores.replacing import replace_file
+
+if TYPE_CHECKING:
+    from .signature import Signer
 
 FORMAT = 2
 """Format 1, of this package before heads were signed, is read."""
@@ -75,11 +78,11 @@ class Heads(StoreUser):
         store: opens the store beside the polled prefix, when it is first needed.
         deployment: whose head.
         path: of the file with what this machine has applied.
-        signer: returns what signs heads, when that is first needed.
+        signer: returns what signs heads, when that is first needed; without it nothing is signed.
     """
 
     def __init__(
-        self, store: Callable[[], Store], deployment: str, path: Path, signer: Callable[[], Signer] = Signer
+        self, store: Callable[[], Store], deployment: str, path: Path, signer: Callable[[], Signer] | None = None
     ) -> None:
         super().__init__(store)
         self._make_signer = signer
@@ -89,7 +92,9 @@ class Heads(StoreUser):
     @cached_property
     def signer(self) -> Signer:
         """What signs heads."""
-        return self._make_signer()
+        from .signature import Signer  # a worker needs none
+
+        return self._make_signer() if self._make_signer is not None else Signer()
 
     def read(self) -> Entry | None:
         """Return the head as the store has it; None where there is none. Raises StoreError."""
@@ -126,7 +131,7 @@ class Heads(StoreUser):
 
     def apply(self, head: Head) -> None:
         """Note what this machine has applied. Raises OSError."""
-        replace_file(self.path, self._to_bytes(head), durable=False)
+        replace_file(self.path, self._to_bytes(head), durable=False, mode=folders.FILE)
 
 
 def this_processor() -> str:

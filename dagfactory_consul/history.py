@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from . import folders
 from .errors import SnapshotError, VersionGoneError
 from .manifest import Version, reference
 from .stores.base import MAX_VALUE_BYTES, Store, StoreUser
@@ -183,7 +184,7 @@ class History(StoreUser):
             return
         path = self.folder / kind / name
         try:
-            replace_file(path, data, durable=False)
+            replace_file(path, data, durable=False, mode=folders.FILE)
         except OSError as error:  # a disk that is full: the store has it
             log.warning("%s cannot be kept on this machine: %s", path, error)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from . import folders
 from .codebase import FOLDER
 from .contents import Contents
 from .manifest import reference
@@ -176,9 +177,9 @@ class Layout:
         if known == text:
             return False
         if silent and known is not None:
-            replace_file(target, text.encode(), modified_ns=target.stat().st_mtime_ns, durable=False)
+            replace_file(target, text.encode(), modified_ns=target.stat().st_mtime_ns, durable=False, mode=folders.FILE)
             return False
-        replace_file(target, text.encode(), durable=False)
+        replace_file(target, text.encode(), durable=False, mode=folders.FILE)
         return True
 
     def _write_beside(self, path: str, contents: Contents) -> str:
@@ -186,7 +187,7 @@ class Layout:
         data = contents.beside()
         target = (self.path / path).with_suffix(f".{reference(data.encode())[:12]}.json")
         if not target.exists():
-            replace_file(target, data.encode(), durable=False)
+            replace_file(target, data.encode(), durable=False, mode=folders.FILE)
         return target.name
 
     def _remove_old_data(self) -> None:
@@ -220,7 +221,7 @@ def write_if_changed(path: Path, text: str) -> bool:
             return False
     except (OSError, UnicodeDecodeError):
         pass
-    replace_file(path, text.encode(), durable=False)
+    replace_file(path, text.encode(), durable=False, mode=folders.FILE)
     return True
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from . import edition as editions
+from . import folders
 from . import release as releases
 from .agreement import UNREADABLE, Agreement
 from .arrangement import Limits
@@ -230,7 +231,7 @@ class Processor:
     @contextlib.contextmanager
     def _turn(self) -> Iterator[bool]:
         """Hold this machine's lock on the bundle, unless another process does; say whether it is held."""
-        self.base.mkdir(parents=True, exist_ok=True)
+        folders.own(self.base)
         with (self.base / "lock").open("a") as lock:
             try:
                 # Of this process alone: the child that is forked meanwhile would hold the other kind as well.

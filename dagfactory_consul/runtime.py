@@ -31,7 +31,11 @@ def client_of(
         settings: of the deployment.
         deployed: returns what is deployed now; what the plain loader has on this machine unless given.
         options: more arguments of the client.
+
+    Raises:
+        FolderError: the folder for it could be changed by another user.
     """
+    from . import folders
     from .client import ConfigClient
     from .guard import Guard
     from .stores import open_store
@@ -44,6 +48,7 @@ def client_of(
 
         return release.deployed(release.load(release_path(settings)))
 
+    folders.check(folder_of(settings))
     return ConfigClient(
         opener(settings.store),
         folder_of(settings),

@@ -11,8 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from . import folders
 from .arrangement import own_file, shard
 from .codebase import FOLDER, Code, Codebase
 from .contents import Contents
@@ -23,7 +24,9 @@ from .manifest import Version
 from .release import placement_of
 from .runtime import SYS_PATH, history_store, runtime_store
 from .settings import Settings
-from .signature import signer_of_airflow
+
+if TYPE_CHECKING:
+    from .signature import Signer
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class Worker:
         self.codebase = codebase
         self.missed = base / "missed"
         deployment = settings.deployment_name
-        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json", signer_of_airflow)
+        self.heads = Heads(lambda: runtime_store(settings), deployment, base / "head.json", _signer)
         self.history = History(lambda: history_store(settings), deployment, base / "cache", fill=False)
 
     def close(self) -> None:
@@ -133,7 +136,7 @@ class Worker:
         record = self._record(version)
         target.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
-        new.chmod(0o755)
+        new.chmod(folders.FOLDER)
         try:
             self._lay_out_code(record, target.parent)
             if record.code is not None:
@@ -142,7 +145,7 @@ class Worker:
                 self._write_all(record, new)
             else:
                 self._write_one(record, dag_id, new)
-            (new / SYS_PATH).write_text("\n".join(self.codebase.neighbours()))
+            folders.write_file(new / SYS_PATH, "\n".join(self.codebase.neighbours()))
             new.rename(target)
         except OSError:
             if not target.exists():  # another task was quicker
@@ -227,6 +230,12 @@ class Worker:
         raise VersionGoneError(f"version {record.name} of the bundle {self.name} has no DAG {dag_id!r}")
 
 
+def _signer() -> Signer:
+    from .signature import signer_of_airflow  # hardly any task asks for what is deployed now
+
+    return signer_of_airflow()
+
+
 def _link(file: Path, name: Path) -> None:
     """Give a file one more name. A link of its own takes ten times as long, and a task waits for over a hundred."""
     try:
@@ -238,4 +247,4 @@ def _link(file: Path, name: Path) -> None:
 def _write(path: Path, contents: Contents, record: Version) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without what a processor imports before it forks: nothing is forked from here.
-    path.write_text(contents.text(f"{FOLDER}/{record.code}" if record.code else None))
+    folders.write_file(path, contents.text(f"{FOLDER}/{record.code}" if record.code else None))

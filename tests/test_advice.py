@@ -12,6 +12,8 @@ GOOD = {
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "0",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     "AIRFLOW__DAG_PROCESSOR__DISABLE_BUNDLE_VERSIONING": "False",
+    "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": "/var/lib/airflow/bundles",
+    "AIRFLOW__CORE__FERNET_KEY": "any",
 }
 
 
@@ -61,3 +63,18 @@ def test_the_bundles_own_interval() -> None:
     (line,) = advise(300)
     assert "300 s" in line
     assert "refresh_interval" in line
+
+
+@pytest.mark.parametrize("path", ["", "/tmp/airflow", "/var/tmp/x"])  # noqa: S108  # what is warned of
+def test_storage_below_the_temporary_folder(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Bundles where every user may write are advised against, Airflow's own default among them."""
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", path)
+    (line,) = advise(0)
+    assert "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH" in line
+
+
+def test_no_key_to_sign_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a fernet key the advice says who may run code by that."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
+    (line,) = advise(0)
+    assert "AIRFLOW__CORE__FERNET_KEY" in line

@@ -291,10 +291,12 @@ def test_one_change_touches_one_part() -> None:
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """A reader sees the old file or the new one, others may read it, and nothing is left beside it."""
+    """A reader sees the old file or the new one, of the mode that was asked for, and nothing is left over."""
     replace_file(tmp_path / "a/b", b"old")
     replace_file(tmp_path / "a/b", b"new", modified_ns=1_000)
     assert (tmp_path / "a/b").read_bytes() == b"new"
     assert (tmp_path / "a/b").stat().st_mtime_ns == 1_000
     assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o644
+    replace_file(tmp_path / "a/b", b"new", mode=0o640)
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o640
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "dagfactory_consul"
 
 ROWS = (
     (
-        "errors settings models tenants problems sensitive documents keyed_file attempt decisions time_limit "
+        "errors folders settings models tenants problems sensitive documents keyed_file attempt decisions time_limit "
         "templates fields strict"
     ),
     "stores stores.*",

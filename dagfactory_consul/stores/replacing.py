@@ -7,11 +7,14 @@ import tempfile
 from pathlib import Path
 
 MODE = 0o644
+"""Of documents: who writes them and who reads them are often two users."""
 PREFIX, SUFFIX = ".", ".tmp"
 """How the name of a file begins and ends that is being written."""
 
 
-def replace_file(path: Path, value: bytes, *, modified_ns: int | None = None, durable: bool = True) -> None:
+def replace_file(
+    path: Path, value: bytes, *, modified_ns: int | None = None, durable: bool = True, mode: int = MODE
+) -> None:
     """Write a file, and its folders where they are missing: a reader finds the old one or the new one.
 
     Args:
@@ -19,6 +22,7 @@ def replace_file(path: Path, value: bytes, *, modified_ns: int | None = None, du
         value: all that the file is to hold.
         modified_ns: the time of modification that it is to bear; the present one unless given.
         durable: after a crash of the machine, too, it is the old one or the new one. Takes a wait for the disk.
+        mode: who may read and write it.
 
     Raises:
         OSError: it cannot be written; the old one stays.
@@ -30,7 +34,7 @@ def replace_file(path: Path, value: bytes, *, modified_ns: int | None = None, du
         with os.fdopen(handle, "wb") as file:
             file.write(value)
             file.flush()
-            os.fchmod(handle, MODE)
+            os.fchmod(handle, mode)
             if durable:
                 os.fsync(handle)
         if modified_ns is not None:
