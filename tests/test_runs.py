@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -50,6 +51,20 @@ class Broken(Processor):
         raise BrokenPipeError(message)
 
 
+class Locked(Processor):
+    """Answers nobody while its database is locked."""
+
+    def __init__(self) -> None:
+        super().__init__(runs=("running",))
+        self.unlocked = threading.Event()
+        self.answered = threading.Event()
+
+    def send(self, message: object) -> object:
+        self.unlocked.wait()
+        self.answered.set()
+        return super().send(message)
+
+
 def run_in(state: str | None) -> DagRun:
     moment = datetime(2025, 1, 1, tzinfo=UTC)
     known = {"dag_id": "a__x", "run_id": "r", "run_type": "scheduled", "state": state, "run_after": moment}
@@ -94,3 +109,11 @@ def test_no_more_questions_than_there_is_time_for(install: Install) -> None:
     runs = UnfinishedRuns(["a__x", "a__y", "a__z"], budget=-1.0)
     assert sorted([runs("a__x"), runs("a__y"), runs("a__z")], key=str) == [None, None, True]
     assert len(processor.asked) == 1
+
+
+def test_a_processor_that_does_not_answer_is_not_waited_for(install: Install) -> None:
+    """Airflow breaks off a parse that takes too long. The question is not broken off: its answer is read, later."""
+    install(processor := Locked())
+    assert UnfinishedRuns(["a__x"], patience=0.1)("a__x") is None
+    processor.unlocked.set()
+    assert processor.answered.wait(10)
