@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from .layout import write_if_changed
+from .unfound import Unfound
 from .watch import touch
 
 PROBLEMS = "problems.py"
@@ -49,7 +50,8 @@ class ImportErrors:
     Args:
         folder: of the bundle's files.
         shown: returns what Airflow shows, by file.
-        stale: returns the files of DAGs in force that Airflow takes for stale: a parse that was killed shows no error.
+        missed: returns the DAGs in force that Airflow's list lacks, by file: a parse that was killed shows no error.
+        pending: returns the DAGs that Airflow has not found since their file was written, by file.
         forget: makes Airflow forget what it shows of some files.
         clock: seconds since the epoch.
     """
@@ -61,8 +63,8 @@ class ImportErrors:
     INTERVAL: ClassVar[float] = 10.0
     """Seconds between two looks, at most."""
     SETTLED: ClassVar[float] = 60.0
-    """Seconds after a write or a touch from which stale DAGs of a file are a reason to touch it: by then it was parsed,
-    or waits for its turn among many."""
+    """Seconds after a write or a touch from which missed DAGs of a file are a reason to touch it: it has been parsed,
+    or waits among many."""
     GONE: ClassVar[float] = 120.0
     """Seconds after which the error of a file is forgotten that is not there. Airflow forgets it when it lists files,
     which it does with a change; and another processor may already have a file that is not here yet."""
@@ -71,20 +73,27 @@ class ImportErrors:
         self,
         folder: Path,
         shown: Callable[[], Mapping[str, str]],
-        stale: Callable[[], Collection[str]],
+        missed: Callable[[], Mapping[str, Collection[str]]],
+        pending: Callable[[], Mapping[str, Collection[str]]],
         forget: Callable[[Collection[str]], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = folder
         self.clock = clock
         self._shown = shown
-        self._stale = stale
+        self._missed = missed
+        self._pending = pending
         self._forget = forget
         self._said: list[str] | None = None
         self._wrong: dict[str, _Wrong] = {}
         self._gone: dict[str, float] = {}
         """Since when Airflow has shown errors of files that are not there."""
         self._next = 0.0
+        self._unfound = Unfound()
+
+    def problems(self) -> list[str]:
+        """Return a line for each file that Airflow has parsed without getting its DAGs, and without an error."""
+        return self._unfound.problems()
 
     def write_problems(self, lines: list[str]) -> None:
         """Bring the file that raises the problems to what they are, a line each. Raises OSError."""
@@ -97,7 +106,7 @@ class ImportErrors:
         self._wrong[PROBLEMS] = _Wrong(self.PATIENCE, self._next)
 
     def look(self, *, may_forget: bool = True) -> None:
-        """Do what there is to do by now. Raises what `shown`, `stale` and `forget` do.
+        """Do what there is to do by now. Raises what `shown`, `missed` and `forget` do.
 
         Args:
             may_forget: the files are those that the deployment has agreed on, so one that is not there is nowhere.
@@ -105,9 +114,11 @@ class ImportErrors:
         now = self.clock()
         if self._said is None or now < self._next <= now + self.INTERVAL:  # the clock may have been set back
             return
-        shown = self._shown()
+        shown, missed = self._shown(), self._missed()
+        if may_forget:
+            self._look_for_unfound(shown, missed, now)
         wrong = {file for file in shown if file != PROBLEMS and (self.folder / file).exists()}
-        wrong |= {file for file in self._stale() if not 0 <= now - self._written(file) < self.SETTLED}
+        wrong |= {file for file in missed if not 0 <= now - self._written(file) < self.SETTLED}
         if not _shows(shown.get(PROBLEMS), self._said):
             wrong.add(PROBLEMS)
         for file in wrong:
@@ -119,6 +130,11 @@ class ImportErrors:
         self._gone = {file: min(now, self._gone.get(file, now)) for file in gone}
         if forgotten := [file for file, since in self._gone.items() if now - since >= self.GONE]:
             self._forget(forgotten)
+
+    def _look_for_unfound(self, shown: Collection[str], missed: Mapping[str, Collection[str]], now: float) -> None:
+        pending = self._pending()
+        silent = (missed.keys() | pending.keys()) - set(shown)
+        self._unfound.look({file: {*missed.get(file, ()), *pending.get(file, ())} for file in silent}, now)
 
     def _touch(self, file: str, now: float) -> None:
         patience, at = self._wrong.get(file, _Wrong(self.PATIENCE, now))

@@ -143,6 +143,11 @@ class Layout:
         return self._watch.at_rest
 
     @property
+    def pending(self) -> Mapping[str, Collection[str]]:
+        """The DAGs that Airflow had not found since their file was written, by file, when `settle` last looked."""
+        return self._watch.pending
+
+    @property
     def is_whole(self) -> bool:
         """Whether all that was written is still there: folders are tidied up, by people and by systems."""
         return _stand(self.path / path for path in _FIXED) and all(map(_stand, self._written.values()))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select, union
+from sqlalchemy import delete, func, select, union
 
 _CHUNK = 500
 """How many values a query compares with, at most: SQLite and others have limits."""
@@ -90,11 +90,17 @@ def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
     return found
 
 
-def stale(bundle: str) -> set[str]:
-    """Return the DAGs of a bundle that Airflow takes for stale, gone ones too. Raises what SQLAlchemy does."""
+def unlisted(bundle: str, dag_ids: Collection[str]) -> set[str]:
+    """Return those of the DAGs that Airflow's list lacks as current ones of the bundle. Raises what SQLAlchemy does.
+
+    Usually there are none: as many as there should be are taken for the right ones, until one that is gone is stale.
+    """
     from airflow.models.dag import DagModel
 
-    return set(_first_column(select(DagModel.dag_id).where(DagModel.bundle_name == bundle, DagModel.is_stale)))
+    is_current = (DagModel.bundle_name == bundle, ~DagModel.is_stale)
+    if _first_column(select(func.count()).where(*is_current)) == [len(dag_ids)]:
+        return set()
+    return set(dag_ids).difference(_first_column(select(DagModel.dag_id).where(*is_current)))
 
 
 def pools() -> set[str]:

@@ -43,7 +43,7 @@ class Occupancy(Protocol):
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]: ...
     def versions_in_use(self, bundle: str) -> set[str]: ...
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
-    def stale(self, bundle: str) -> set[str]: ...
+    def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]: ...
     def pools(self) -> set[str]: ...
     def import_errors(self, bundle: str) -> dict[str, str]: ...
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
@@ -118,7 +118,8 @@ class Processor:
         self.import_errors = ImportErrors(
             path,
             lambda: occupancy.import_errors(name),
-            self._stale_files,
+            self._unlisted,
+            lambda: self.layout.pending,
             lambda files: occupancy.forget_import_errors(name, files),
             clock,
         )
@@ -186,7 +187,8 @@ class Processor:
         edition = self.agreement.edition
         problems = edition.release.problems if edition is not None else ()
         refused = filter(None, [self.agreement.refused])
-        lines = [*self.client.problems(), *refused, *self.rollout.problems(), *told(problems)]
+        of_files = self.import_errors.problems()
+        lines = [*self.client.problems(), *refused, *self.rollout.problems(), *of_files, *told(problems)]
         # Once may be a hiccup; and of the store, and of a try that fails, another line speaks.
         if len(self._failed) > 1 and not any(self._failed[-1] in line for line in lines):
             lines.append(f"what changes cannot be deployed, and all stays as it is: {self._failed[-1]}")
@@ -265,9 +267,13 @@ class Processor:
         except Exception as error:  # noqa: BLE001  # whatever the database says, the files are there
             self.reporter.once(f"whether Airflow has parsed what changed cannot be known: {error}")
 
-    def _stale_files(self) -> set[str]:
+    def _unlisted(self) -> dict[str, list[str]]:
+        """Return the DAGs in force on this machine that Airflow's list lacks, by file."""
+        found: dict[str, list[str]] = {}
         places = self.laid_out.places if self.laid_out is not None else {}
-        return {places[dag_id] for dag_id in self.occupancy.stale(self.reporter.name) if dag_id in places}
+        for dag_id in self.occupancy.unlisted(self.reporter.name, places.keys()):
+            found.setdefault(places[dag_id], []).append(dag_id)
+        return found
 
     def _note_taken_over(self) -> None:
         edition, code = self.agreement.edition, self.agreement.code

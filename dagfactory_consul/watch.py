@@ -61,6 +61,8 @@ class Watch:
         self.clock = clock
         self.at_rest = True
         """Whether Airflow had surely found all that was written when it was last looked at."""
+        self.pending: Mapping[str, Collection[str]] = {}
+        """The DAGs that Airflow had not found since their file was written, by file, when it was last looked at."""
         self._parsed = parsed
         self._watched: dict[str, _Watched] = {}
         self._looked = self._pause = 0.0
@@ -91,12 +93,15 @@ class Watch:
             in_force: the bundle's versions that are no former ones any more: what returns bears its old name.
         """
         now = self.clock()
+        if not self._watched:
+            self.pending = {}
         if not self._watched or 0 <= now - self._looked < self._pause:
             return
         dags = [dag_id for each in self._watched.values() for dag_id in each.dags]
         self._looked, self._pause = now, len(dags) / self.DAGS_A_SECOND
         found = self._parsed(dags)
         self.at_rest = True
+        self.pending = {path: lost for path, each in self._watched.items() if (lost := _not_found(path, each, found))}
         for path, each in list(self._watched.items()):
             is_sure = each.touched is not None and len(_since(each.touched, each, found)) == len(each.dags)
             self.at_rest &= is_sure
@@ -134,3 +139,10 @@ def touch(path: Path) -> None:
 def _since(moment: float, each: _Watched, found: Mapping[str, Parsed]) -> list[Parsed]:
     """Return where the file's DAGs were found after that."""
     return [one for dag_id in each.dags if (one := found.get(dag_id)) is not None and one.at > moment]
+
+
+def _not_found(path: str, each: _Watched, found: Mapping[str, Parsed]) -> list[str]:
+    """Return the file's DAGs that were not found in it since it was written."""
+    return [
+        dag_id for dag_id in each.dags if (one := found.get(dag_id)) is None or one.at <= each.since or one.file != path
+    ]

@@ -71,8 +71,8 @@ class Scripted:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.pointing & set(files) if bundle == BUNDLE else set()
 
-    def stale(self, bundle: str) -> set[str]:
-        return self.stales if bundle == BUNDLE else set()
+    def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]:
+        return self.stales.intersection(dag_ids) if bundle == BUNDLE else set(dag_ids)
 
     def pools(self) -> set[str]:
         return self.made_pools
@@ -94,7 +94,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
-    unfinished = parsed = versions_in_use = pointed_at = stale = pools = import_errors = forget_import_errors = _fail
+    unfinished = parsed = versions_in_use = pointed_at = unlisted = pools = import_errors = forget_import_errors = _fail
     deployed_version = _fail
 
 
@@ -316,8 +316,8 @@ class _OfMachine:
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]:
         return self.machine.occupancy.pointed_at(bundle, files)
 
-    def stale(self, bundle: str) -> set[str]:
-        return self.machine.occupancy.stale(bundle)
+    def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]:
+        return self.machine.occupancy.unlisted(bundle, dag_ids)
 
     def pools(self) -> set[str]:
         return self.machine.occupancy.pools()

@@ -26,8 +26,11 @@ class Board:
         (folder / FILE).touch()
         self.clock = Clock()
         self.shown: dict[str, str] = {}
-        self.stale: set[str] = set()
-        self.errors = ImportErrors(folder, lambda: self.shown, lambda: self.stale, self.forget, self.clock)
+        self.missed: dict[str, set[str]] = {}
+        self.pending: dict[str, list[str]] = {}
+        self.errors = ImportErrors(
+            folder, lambda: self.shown, lambda: self.missed, lambda: self.pending, self.forget, self.clock
+        )
 
     def forget(self, files: Collection[str]) -> None:
         for file in files:
@@ -148,7 +151,7 @@ def test_a_file_of_dags_that_fails_is_parsed_again(board: Board) -> None:
 def test_a_file_whose_dags_are_stale_is_parsed_again(board: Board) -> None:
     """A parse that was killed shows no error; but a file that was just written is not parsed yet."""
     board.errors.write_problems([])
-    board.stale = {FILE}
+    board.missed = {FILE: {"acme__job"}}
     file = board.folder / FILE
     os.utime(file, (board.clock(), board.clock()))
     for _ in range(59):
@@ -198,3 +201,75 @@ def test_the_clock_is_set_back(board: Board, seconds: float) -> None:
     assert board.touches(PROBLEMS, board.errors.LONGEST)
     board.touches(PROBLEMS, board.errors.GONE)
     assert board.shown == {}
+
+
+def said(board: Board, seconds: float) -> dict[str, int]:
+    """Return after how many seconds each problem of files is first told, within the next ones."""
+    found: dict[str, int] = {}
+    for second in range(1, round(seconds) + 1):
+        board.clock.now += 1
+        board.errors.look()
+        for line in board.errors.problems():
+            found.setdefault(line, second)
+    return found
+
+
+@pytest.mark.parametrize("how", ["missed", "pending"])
+def test_a_file_that_was_parsed_in_vain_is_a_problem_within_a_minute(board: Board, how: str) -> None:
+    """Airflow shows neither its DAG nor an error: the line names both, and where to look."""
+    board.errors.write_problems([])
+    setattr(board, how, {FILE: ["acme__job"]})
+    ((line, second),) = said(board, 60).items()
+    assert 30 < second < 55
+    assert line.startswith(f"DAG file {FILE}: Airflow has found neither acme__job in it nor an error")
+    assert "DAG processor's log" in line
+
+
+def test_a_file_with_an_error_is_told_by_that(board: Board) -> None:
+    """Airflow shows what is wrong there already."""
+    board.errors.write_problems([])
+    board.missed = {FILE: {"acme__job"}}
+    board.shown = {FILE: "timed out"}
+    assert said(board, 300) == {}
+
+
+def test_a_file_whose_dags_are_found_is_a_problem_no_more(board: Board) -> None:
+    """The line goes with the look that finds them."""
+    board.errors.write_problems([])
+    board.missed = {FILE: {"acme__job"}}
+    assert said(board, 60)
+    board.missed = {}
+    board.touches(FILE, board.errors.INTERVAL)
+    assert board.errors.problems() == []
+
+
+def test_files_that_wait_among_many_are_no_problem(board: Board) -> None:
+    """While Airflow finds one after the other, as at a first load, none was parsed in vain; the last of them was."""
+    board.errors.write_problems([])
+    board.pending = {f"tenants/{number}.py": [f"{number}__job"] for number in range(20)}
+    for number in range(19):
+        assert said(board, 25) == {}
+        del board.pending[f"tenants/{number}.py"]
+    assert [line.split(":")[0] for line in said(board, 60)] == ["DAG file tenants/19.py"]
+
+
+def test_a_file_is_parsed_in_vain_while_others_change(board: Board) -> None:
+    """Files that were written later, and that Airflow has found since, are no reason to wait for this one."""
+    board.errors.write_problems([])
+    board.pending = {FILE: ["acme__job"]}
+    board.errors.look()
+    told: dict[str, int] = {}
+    for number in range(6):
+        board.pending = {FILE: ["acme__job"], f"tenants/{number}.py": [f"{number}__job"]}
+        told |= said(board, 10)
+    assert [line.split(":")[0] for line in told] == [f"DAG file {FILE}"]
+
+
+def test_no_more_files_are_named_than_somebody_reads(board: Board) -> None:
+    """Twenty files and ten DAGs of each are named, and the number of the others."""
+    board.errors.write_problems([])
+    board.missed = {f"tenants/{number}.py": {f"{number}__{one}" for one in range(12)} for number in range(25)}
+    lines = list(said(board, 60))
+    assert len(lines) == 21
+    assert lines[-1] == "DAG files: 5 more were parsed in vain"
+    assert "more in it nor an error" in lines[0]

@@ -83,10 +83,17 @@ def test_which_files_are_pointed_at() -> None:
     assert occupancy.pointed_at(BUNDLE, asked) == {"tenants/acme.py"}
 
 
-def test_which_dags_are_stale() -> None:
-    """Those of this bundle, whatever file they stood in."""
-    add(dag(), dag("stale__job", is_stale=True), dag("other__job", is_stale=True, bundle_name="other"))
-    assert occupancy.stale(BUNDLE) == {"stale__job"}
+@pytest.mark.parametrize("lost", [[], ["stale__job", "never__seen", "others__job"]])
+def test_which_dags_the_list_lacks(lost: list[str]) -> None:
+    """Those that are stale, that belong to another bundle by now, and that Airflow has never found."""
+    add(dag(), dag("stale__job", is_stale=True), dag("others__job", bundle_name="other"))
+    assert occupancy.unlisted(BUNDLE, ["acme__job", *lost]) == set(lost)
+
+
+def test_dags_that_the_list_has_beyond_them_are_no_matter() -> None:
+    """Airflow lists a DAG for a moment longer than the bundle has it: what it lacks is still named."""
+    add(dag("gone__job"), dag("gone__too"))
+    assert occupancy.unlisted(BUNDLE, ["acme__job"]) == {"acme__job"}
 
 
 def test_what_is_shown_as_import_errors() -> None:

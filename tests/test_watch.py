@@ -186,3 +186,20 @@ def test_a_quiet_folder_costs_no_question(watched: Watched) -> None:
     asked = watched.asked
     watched.touched(A)
     assert watched.asked == asked
+
+
+def test_what_airflow_has_not_found_is_pending(watched: Watched) -> None:
+    """Until a parse has found a DAG in its file since that was written, be it one that had begun before."""
+    watched.parse(A, "a")
+    watched.parse(B, "b")
+    watched.clock.now += 1
+    watched.write(A, "a", "b")
+    watched.touched(A)
+    assert watched.watch.pending == {A: ["a", "b"]}
+    watched.parse(A, "a")
+    watched.parse(B, "b")
+    watched.touched(A)
+    assert watched.watch.pending == {A: ["b"]}
+    watched.watch.keep({})
+    watched.watch.look()
+    assert watched.watch.pending == {}

@@ -137,3 +137,18 @@ def test_a_dag_is_taken_for_stale(tenant: Tenant, deployment: Deployment) -> Non
         lose = sqlalchemy.text("update dag set is_stale = true where dag_id = :dag_id")
         assert connection.execute(lose, {"dag_id": tenant.dag_id}).rowcount == 1
     until(lambda: tenant.shows(limit=1), "the DAG is back", seconds=SOON)
+
+
+@pytest.mark.parametrize("had_dags", [False, True], ids=["new", "changed"])
+def test_a_parse_is_killed(tenant: Tenant, deployment: Deployment, *, had_dags: bool) -> None:
+    """A file that Airflow parses without getting its DAG, and without an error, is a problem within a minute."""
+    if had_dags:
+        tenant.become(limit=1)
+    tenant.write(limit=2, mood="killed")
+    until(
+        lambda: deployment.shows(f"DAG file tenants/{tenant.name}.py", f"neither {tenant.dag_id} in it nor an error"),
+        "the file is a problem",
+        seconds=60 + SOON,
+    )
+    tenant.become(limit=3)
+    until(lambda: not deployment.problems(), "nothing is wrong", seconds=SOON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Literal
 
@@ -16,7 +17,7 @@ class JobConfig(DagConfig):
     """How long each task takes."""
     gated: bool = False
     """Whether the second task waits until the pool of the tenant's name has a slot."""
-    mood: Literal["good", "raising", "cycle", "exit", "endless"] = "good"
+    mood: Literal["good", "raising", "cycle", "exit", "endless", "killed"] = "good"
 
 
 @builder("Job", flag="job", flags={"parser": "v1"})
@@ -63,5 +64,7 @@ class Job(DagBuilder[JobConfig]):
             raise ValueError("no such region")
         if self.config.mood == "exit":
             os._exit(7)
+        if self.config.mood == "killed" and any(each.filename.endswith("generated.py") for each in inspect.stack(0)):
+            os._exit(9)  # in Airflow's own parse, and in no trial: as where memory is short for a moment
         while self.config.mood == "endless":
             pass
