@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from .problems import some
 from .snapshot import Document, Snapshot, of_lines
 from .stores.base import READY
 
@@ -21,7 +22,6 @@ DEFAULTS = "defaults"
 
 Deployed = Mapping[str, Sequence[str]]
 """The ids of the DAGs that are deployed and not draining, by tenant."""
-_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,6 @@ def told(held: Mapping[str, Any]) -> str:
         f"{held['reason']}{dags}. They stay until they are back. See all: dagfactory-consul accept --show "
         f"{version}; let them go: dagfactory-consul accept {version}"
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names of many, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def weight(document: Document, deployed: Deployed | None) -> int:

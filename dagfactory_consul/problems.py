@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MAX_LETTERS = 500
@@ -18,8 +18,8 @@ NO_BUILDERS = (
     "bundle's kwargs by `builders`"
 )
 """What is wrong with each document that names a builder, where there is none at all."""
-_TENANTS = 10
-"""Tenants that are named where many have the same problem."""
+_NAMES = 10
+"""DAGs, keys or tenants that are named where many are meant."""
 
 
 class Problem(NamedTuple):
@@ -58,9 +58,14 @@ def told(problems: Iterable[Problem]) -> list[str]:
         else:
             lines.append(str(problem))
     if without:
-        named, more = ", ".join(sorted(without)[:_TENANTS]), len(without) - _TENANTS
-        lines.insert(0, f"{NO_BUILDERS}. Named by {named}" + (f" and {more:,} more" if more > 0 else ""))
+        lines.insert(0, f"{NO_BUILDERS}. Named by {some(sorted(without))}")
     return lines
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of many, and how many more there are."""
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def at_most(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import ClassVar, NamedTuple
 
-from .guard import some
+from .problems import some
 
 
 class _Silent(NamedTuple):
