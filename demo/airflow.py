@@ -6,9 +6,11 @@ started again by itself, and none of them is left behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -131,6 +133,16 @@ class Airflow:
         self.api.close()
         return killed
 
+    def open_pool(self, slots: int) -> None:
+        """Let so many tasks of Airflow's default pool run at once; with 0 none starts any more.
+
+        Written into the database, as `airflow pools set` does. The API server would write it beside its audit log, and
+        on SQLite the two can block each other, and with them the calls of the tasks under way, until both give up.
+        """
+        with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=60)) as database, database:
+            changed = database.execute("update slot_pool set slots = ? where pool = 'default_pool'", (slots,))
+            assert changed.rowcount == 1, "Airflow has no default pool"
+
     def run(self, *command: str, env: Mapping[str, str] | None = None, seconds: float = 60) -> str:
         """Run another program with this Airflow's environment and `env`, and return what it prints."""
         done = subprocess.run(
@@ -179,6 +191,8 @@ class Airflow:
                 "worker_log_server_port": self._logs_port,
                 "trigger_log_server_port": self._trigger_logs_port,
             },
+            # SQLite waits 5 s for another's lock: an answer may take longer than the 5 s of Airflow's default.
+            "workers": {"execution_api_timeout": 30},
             "usage_data_collection": {"enabled": False},  # nothing here tells anybody that it runs
         }
         for section in {**sections, **QUICK}:

@@ -91,12 +91,6 @@ class AirflowApi:
         listed = self._all(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
         return {task["task_id"]: task["state"] for task in listed}
 
-    def open_pool(self, slots: int) -> None:
-        """Let so many tasks of Airflow's default pool run at once; with 0 none starts any more."""
-        body = {"pool": "default_pool", "slots": slots}
-        answer = self._send("PATCH", "/api/v2/pools/default_pool", params={"update_mask": ["slots"]}, json=body)
-        assert answer.is_success, f"the pool cannot be changed: {answer.status_code} {answer.text[:500]}"
-
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """Return the log of a task's first try."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"

@@ -60,7 +60,7 @@ def between_two_tasks(stack: Stack, dag_id: str) -> Iterator[str]:
     run_id = start_run(stack, dag_id)
     until(lambda: any(api.task_states(dag_id, run_id).values()), "its first task is on its way", seconds=SOON)
     try:
-        api.open_pool(0)
+        stack.airflow.open_pool(0)
 
         def held() -> bool:
             states = list(api.task_states(dag_id, run_id).values())
@@ -72,7 +72,7 @@ def between_two_tasks(stack: Stack, dag_id: str) -> Iterator[str]:
         assert set(states.values()) != {"success"}, f"{dag_id} {run_id} had ended before it could be held: {states}"
         yield run_id
     finally:
-        api.open_pool(SLOTS)
+        stack.airflow.open_pool(SLOTS)
 
 
 def settled(stack: Stack) -> set[str]:

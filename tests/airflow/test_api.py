@@ -82,15 +82,6 @@ def test_a_server_that_is_not_there_is_no_health() -> None:
     assert api(refuse).healthy() == {}
 
 
-def test_the_pool_is_changed_though_the_database_was_locked() -> None:
-    """What may be asked for twice is asked for again when the database was locked; a refusal is an error."""
-    answers = iter([LOCKED, httpx.Response(200, json={}), httpx.Response(403, text="not for you")])
-    client = api(lambda _: next(answers))
-    client.open_pool(0)
-    with pytest.raises(AssertionError, match="403 not for you"):
-        client.open_pool(0)
-
-
 def test_a_list_is_read_though_the_database_was_locked() -> None:
     """A question that changes nothing is repeated like one that does."""
     answers = iter([LOCKED, LOCKED, httpx.Response(200, json={"dags": [], "total_entries": 0})])
