@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
+from .errors import SettingsError
 from .folders import own
-from .runtime import PARSING_DAG_ID, SYS_PATH
+from .runtime import PARSING_DAG_ID, PARSING_TASK_ID, SYS_PATH
 
 if TYPE_CHECKING:
     from .codebase import Codebase
@@ -71,11 +73,33 @@ class ConsulDagBundle(BaseDagBundle):
 
     @property
     def path(self) -> Path:
-        """The folder with the files: of the present version, or of the one that was laid out by `initialize`."""
+        """The folder with the files: of the present version, or of the one that was laid out by `initialize`.
+
+        Some of Airflow's commands parse them without `initialize`: they find what the builders import, too.
+        """
+        if not self.is_initialized and self._has_files:
+            with suppress(SettingsError, OSError):
+                _extend_path(self._codebase.neighbours())
         return self._path
+
+    @property
+    def version(self) -> str | None:
+        """The version that was asked for; None for the present one.
+
+        For one of Airflow's commands it is the present one's name: a command writes what it has parsed into Airflow's
+        database, with this version, and a run that begins afterwards is pinned to it.
+        """
+        return self._asked or (self._present() if _is_command() else None)
+
+    @version.setter
+    def version(self, asked: str | None) -> None:
+        self._asked = asked
 
     def initialize(self) -> None:
         """Lay out what is asked for; in the DAG processor this is up to `refresh`.
+
+        A task gets the one DAG that it needs. One of Airflow's commands parses all files, and writes into Airflow's
+        database where it has found DAGs: it gets the files of this machine's DAG processor, or the same ones.
 
         Raises:
             AirflowRescheduleException: the history does not answer: the task starts again in a moment.
@@ -85,15 +109,16 @@ class ConsulDagBundle(BaseDagBundle):
         """
         own(self.base_dir)
         dag_id = os.environ.get(PARSING_DAG_ID)
-        if self.version is not None or dag_id:
+        if self._asked is not None or (dag_id and not (_is_command() and self._has_files)):
+            wanted = None if _is_command() else dag_id
             # What was laid out for another task of this DAG is found without a look at anything else.
-            found = self.versions_dir / self.version / dag_id if self.version is not None and dag_id else None
-            self._path = found if found is not None and found.exists() else self._lay_out(dag_id)
+            found = self.versions_dir / self._asked / wanted if self._asked is not None and wanted else None
+            self._path = found if found is not None and found.exists() else self._lay_out(wanted)
             neighbours = (self._path / SYS_PATH).read_text().split("\n")
         else:
             self._path.mkdir(parents=True, exist_ok=True)
             neighbours = self._codebase.neighbours()
-        sys.path.extend(folder for folder in neighbours if folder and folder not in sys.path)
+        _extend_path(neighbours)
         super().initialize()
 
     def refresh(self) -> None:
@@ -115,15 +140,22 @@ class ConsulDagBundle(BaseDagBundle):
 
     def get_current_version(self) -> BundleVersion | None:
         """Return the version that is in force on this machine; None if that is nothing yet."""
-        if self.version is not None:
-            return BundleVersion(self.version)
+        version = self._asked or self._present()
+        return BundleVersion(version) if version is not None else None
+
+    def _present(self) -> str | None:
         if "_processor" in self.__dict__ and self._processor.version is not None:
-            return BundleVersion(self._processor.version)
+            return self._processor.version
         from .head import Heads
         from .runtime import runtime_store
 
         applied = Heads(lambda: runtime_store(self.settings), self.settings.deployment_name, self._head_file).applied()
-        return BundleVersion(applied.version) if applied is not None else None
+        return applied.version if applied is not None else None
+
+    @property
+    def _has_files(self) -> bool:
+        """Whether the present files are on this machine: a DAG processor has written them here."""
+        return (self._path / ".airflowignore").exists()
 
     def _lay_out(self, dag_id: str | None) -> Path:
         from airflow.sdk.exceptions import AirflowRescheduleException
@@ -133,13 +165,18 @@ class ConsulDagBundle(BaseDagBundle):
 
         worker = Worker(self.name, self.base_dir, self.versions_dir, self.settings, self._codebase)
         try:
-            return worker.lay_out(self.version or worker.current(), dag_id)
+            version = self._asked or worker.current()
+            folder = worker.lay_out(version, dag_id)
         except StoreRejected:
             raise  # it would be no other the next time
         except StoreError as error:
             log.warning("%s. The task starts again in %.0f s", error, TRY_AGAIN)
             later = datetime.now(UTC) + timedelta(seconds=TRY_AGAIN)
             raise AirflowRescheduleException(later) from error  # type: ignore[no-untyped-call]
+        else:
+            if dag_id is None:
+                self._asked = version
+            return folder
         finally:
             worker.close()
 
@@ -180,3 +217,12 @@ class ConsulDagBundle(BaseDagBundle):
     @property
     def _head_file(self) -> Path:
         return self.base_dir / "head.json"
+
+
+def _extend_path(folders: Iterable[str]) -> None:
+    sys.path.extend(folder for folder in folders if folder and folder not in sys.path)
+
+
+def _is_command() -> bool:
+    """Say whether one of Airflow's commands parses DAGs here: it names a DAG, and no task that is about to start."""
+    return bool(os.environ.get(PARSING_DAG_ID)) and not os.environ.get(PARSING_TASK_ID)

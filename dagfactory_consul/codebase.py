@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = "code"
 """Below the bundle: a folder for each version of the code."""
+IGNORED = f"# What is imported by files of DAGs, and is none of Airflow's DAG files itself\n/{FOLDER}/\n"
+"""The text of a bundle's `.airflowignore`."""
 MAX_BYTES = 8_000_000
 """The largest code that is copied into the history: builders are a few files; who names a whole disk should know."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from . import folders
-from .codebase import FOLDER
+from .codebase import FOLDER, IGNORED
 from .contents import Contents
 from .manifest import reference
 from .occupancy import Parsed
@@ -18,10 +18,9 @@ from .watch import Watch, touch
 
 log = logging.getLogger(__name__)
 
-_IGNORED = f"# What is imported by files of DAGs, and is none of Airflow's DAG files itself\n/{FOLDER}/\n"
 _FOLDERS = ("tenants", "shards")
 _FIXED = {
-    ".airflowignore": _IGNORED,
+    ".airflowignore": IGNORED,
     # Python takes a compiled file for its source by whole seconds and size, so it would take a file's former contents
     # for the present ones. A plain file in the way of the folder keeps it from compiling any.
     **{f"{folder}/__pycache__": "" for folder in _FOLDERS},

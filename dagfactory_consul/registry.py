@@ -126,7 +126,8 @@ class Registry(Mapping[str, Definition]):
             BuilderError: it cannot be imported, does not define that builder, or came from elsewhere: a version's code
                 is never replaced by what happens to be on the path.
         """
-        self.root = root.resolve() if root is not None else self.root
+        if root is not None:
+            self._begin_at(root.resolve())
         self._is_published = True
         if name not in self._definitions:
             self._once(origin, self._load_origin)
@@ -165,6 +166,28 @@ class Registry(Mapping[str, Definition]):
         for problem in sorted(self.problems, key=str):
             digest.update(problem.key.encode())  # its message may hold an address, another one each time
         return digest.hexdigest()[:16]
+
+    def _begin_at(self, root: Path) -> None:
+        """Have what is imported from now on come from another copy of the code, be its modules imported already.
+
+        One of Airflow's commands parses the files of all bundles in one process: a DAG file that a project has written
+        has imported the originals. What was imported by others than this registry stays as it is.
+        """
+        if root != self.root and self._modules:
+            packages = set(self._folders)
+            gone = {name for name in sys.modules if name in self._files or name.partition(".")[0] in packages}
+            for name in gone:
+                del sys.modules[name]
+            self._definitions = {
+                name: each for name, each in self._definitions.items() if each.cls.__module__ not in gone
+            }
+            self._modules -= gone
+            self._loaded.clear()
+            self._files.clear()
+            self._folders.clear()
+            self.problems.clear()
+            importlib.invalidate_caches()
+        self.root = root
 
     def _told(self, origin: str) -> str:
         return relative_origin(origin, self.root) if self.root is not None else origin

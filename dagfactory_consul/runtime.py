@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 PARSING_DAG_ID = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"
 """What Airflow's `get_parsing_context` reads: the DAG of the task that is about to start. Read here without Airflow."""
 
+PARSING_TASK_ID = "_AIRFLOW_PARSING_CONTEXT_TASK_ID"
+"""The task that is about to start. Airflow's commands (`airflow dags test`) name their DAG, and no task; and they leave
+that name in the environment for all that they parse afterwards."""
+
 SYS_PATH = "sys.path"
 """The file beside a version's files, on a worker, that says from where else the builders may import on this machine."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from . import folders
 from .arrangement import own_file, shard
-from .codebase import FOLDER, Code, Codebase
+from .codebase import FOLDER, IGNORED, Code, Codebase
 from .contents import Contents
 from .errors import StoreUnreachable, VersionGoneError
 from .head import Head, Heads
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALL = "_all"
-"""The folder of a version that is laid out as a whole: for callbacks, which name no DAG."""
+"""The folder of a version that is laid out as a whole: for callbacks, and for Airflow's commands."""
 
 
 class Worker:
@@ -190,6 +190,7 @@ class Worker:
             raise StoreUnreachable(f"the builders' code {inner} cannot be had: {error}", store=self.name) from error
 
     def _write_all(self, record: Version, folder: Path) -> None:
+        (folder / ".airflowignore").write_text(IGNORED)
         found = self._get(record, record.files.values())
         for path, ref in record.files.items():
             contents = Contents.of_bytes(found[ref])

@@ -20,7 +20,7 @@ from dagfactory_consul.head import Head
 from dagfactory_consul.history import History
 from dagfactory_consul.occupancy import Parsed
 from dagfactory_consul.processor import Occupancy, Processor
-from dagfactory_consul.runtime import PARSING_DAG_ID
+from dagfactory_consul.runtime import PARSING_DAG_ID, PARSING_TASK_ID
 from dagfactory_consul.settings import Settings
 from dagfactory_consul.stores import open_store
 from dagfactory_consul.stores.base import Entry, Reading, Store
@@ -276,6 +276,7 @@ class Machine:
         """Start a task on this machine: lay out a version, and parse the file that the DAG is said to stand in now."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(PARSING_DAG_ID, dag_id)
+            patch.setenv(PARSING_TASK_ID, "before")
             bundle = self.bundle(version)
             bundle.initialize()
             return parse(bundle.path, file)

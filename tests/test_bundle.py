@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.bundles.base import BundleVersion
-from airflow.dag_processing.dagbag import sync_bag_to_db
+from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow.utils.session import create_session
 
 from dagfactory_consul import occupancy
 from dagfactory_consul.bundle import ConsulDagBundle
 from dagfactory_consul.errors import NothingKnownError, SettingsError, VersionGoneError
+from dagfactory_consul.runtime import PARSING_DAG_ID, PARSING_TASK_ID
 from dagfactory_consul.stores import open_store
 from dagfactory_consul.stores.base import Store
 from demo.consul import ConsulAgent
@@ -68,7 +69,8 @@ class Place:
     def task(self, machine: str, dag_id: str, version: str | None) -> dict[str, str]:
         """Start a task on a machine, and return what its DAG was built with."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+            patch.setenv(PARSING_DAG_ID, dag_id)
+            patch.setenv(PARSING_TASK_ID, "before")
             bundle = self.bundle(machine, version=version)
             bundle.initialize()
             return limits(bundle, f"tenants/{dag_id.partition('__')[0]}.py")
@@ -317,6 +319,48 @@ def test_what_moves_leaves_its_file_when_airflow_has_found_it(site: Site) -> Non
     assert "shards/000.py" not in one.files()
 
 
+# Airflow's commands
+
+LISTING = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+"""Airflow's own way to list the files of a folder."""
+
+
+def commanded(place: Place, machine: str) -> tuple[ConsulDagBundle, dict[str, str]]:
+    """Return the bundle as a command about acme's DAG has it, and what each DAG is built with that it finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PARSING_DAG_ID, "acme__job")
+        bundle = place.bundle(machine)
+        bundle.initialize()
+        with fresh_registry(bundle.path):
+            found = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
+        assert found.import_errors == {}
+        sync_bag_to_db(found, bundle.name, bundle.version)
+        return bundle, {dag_id: shown(dag) for dag_id, dag in found.dags.items()}
+
+
+@LISTING
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("machine", ["processor", "elsewhere"])
+def test_a_command_reads_what_is_in_force(place: Place, machine: str) -> None:
+    """It finds the DAG in the file, and in the version, in which the DAG processor has found it, on any machine."""
+    make_database()
+    here = place.started("processor")
+    _, found = commanded(place, machine)
+    assert found == {"acme__job": "10 v1"}
+    parsed = occupancy.parsed(["acme__job"])["acme__job"]
+    assert (parsed.file, parsed.version) == ("tenants/acme.py", version(here))
+
+
+@LISTING
+@pytest.mark.usefixtures("forgotten")
+def test_a_command_adds_nothing_to_a_processors_files(place: Place) -> None:
+    """Where the DAG processor has its files, a command has the same ones, and no second copy of the builders."""
+    here = place.started("processor")
+    bundle, _ = commanded(place, "processor")
+    assert bundle.path == here.path
+    assert not here.versions_dir.exists()
+
+
 # With a real Consul
 
 
@@ -324,7 +368,8 @@ def test_a_task_keeps_no_connection(consul_agent: ConsulAgent, tmp_path: Path, c
     """A task may run for hours, and Consul allows few connections from one machine: what was used is closed."""
     place = Place(tmp_path, consul_agent.url, consul_prefix)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "acme__job")
+        patch.setenv(PARSING_DAG_ID, "acme__job")
+        patch.setenv(PARSING_TASK_ID, "before")
         bundle = place.bundle("away", version="v0")
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")

@@ -339,6 +339,22 @@ def test_one_builder_that_came_from_elsewhere(tmp_path: Path, said: str) -> None
     assert f"instead of {root}: that is gone, or a package of the same name" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["One", "Two"])
+def test_a_version_is_read_after_the_originals(tmp_path: Path, name: str) -> None:
+    """One of Airflow's commands parses a project's file, which imports the originals, and then a tenant's."""
+    root = copied(tmp_path / "root")
+    originals = Path(shutil.copytree(root, tmp_path / "originals"))
+    sources = [str(originals / "0/jobs_copied"), str(originals / "1/plain")]
+    statement = (
+        f"import sys; from pathlib import Path; from dagfactory_consul.registry import registry; "
+        f"registry.load({sources}); before = registry[{name!r}].cls; "
+        f"after = registry.load_one({name!r}, {ORIGINS[name]!r}, Path({str(root)!r})).cls; "
+        f"print(before is not after, sys.modules[after.__module__].__file__.startswith({str(root)!r}))"
+    )
+    done = run(statement, path=originals / "0")
+    assert (done.stdout, done.returncode) == ("True True\n", 0), done.stderr
+
+
 def test_a_package_of_which_a_part_is_installed(tmp_path: Path) -> None:
     """What comes from the installed part is no copied code, and is found where it is."""
     extends = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
