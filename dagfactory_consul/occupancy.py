@@ -90,6 +90,39 @@ def pointed_at(bundle: str, files: Collection[str]) -> set[str]:
     return found
 
 
+class Elsewhere(NamedTuple):
+    """Where another bundle has a DAG."""
+
+    bundle: str
+    refreshed: float
+    """When a DAG processor refreshed that bundle last, in seconds since the epoch; 0.0 if none did."""
+    file: str = ""
+    """The DAG's file on the machine that has parsed it last."""
+
+
+def elsewhere(bundle: str, dag_ids: Collection[str] | None) -> dict[str, Elsewhere]:
+    """Return which current DAGs are another bundle's that Airflow has not disabled. Raises what SQLAlchemy does.
+
+    Args:
+        bundle: whose DAGs are left out.
+        dag_ids: which to look for; None for all.
+    """
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+
+    query = (
+        select(DagModel.dag_id, DagModel.bundle_name, DagBundleModel.last_refreshed, DagModel.fileloc)
+        .join(DagBundleModel, DagBundleModel.name == DagModel.bundle_name)
+        .where(DagModel.bundle_name != bundle, ~DagModel.is_stale, DagBundleModel.active.is_(True))
+    )
+    queries = [query] if dag_ids is None else [query.where(DagModel.dag_id.in_(some)) for some in _chunks(dag_ids)]
+    return {
+        dag_id: Elsewhere(name, at.timestamp() if at is not None else 0.0, file or "")
+        for each in queries
+        for dag_id, name, at, file in _rows(each)
+    }
+
+
 def unlisted(bundle: str, dag_ids: Collection[str]) -> set[str]:
     """Return those of the DAGs that Airflow's list lacks as current ones of the bundle. Raises what SQLAlchemy does.
 

@@ -7,7 +7,7 @@ import fcntl
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -24,10 +24,12 @@ from .errors import DagFactoryError, NothingKnownError, NotYetError, StoreError
 from .guard import Deployed
 from .import_errors import ImportErrors
 from .layout import Layout
-from .occupancy import Parsed
+from .occupancy import Elsewhere, Parsed
 from .problems import told
+from .release import Placement
 from .reporting import Reporter
 from .retention import Retention
+from .rivals import Rivals
 from .rollout import Rollout, Tried
 from .runtime import client_of, runtime_store
 from .settings import Settings
@@ -44,6 +46,7 @@ class Occupancy(Protocol):
     def versions_in_use(self, bundle: str) -> set[str]: ...
     def pointed_at(self, bundle: str, files: Collection[str]) -> set[str]: ...
     def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]: ...
+    def elsewhere(self, bundle: str, dag_ids: Collection[str] | None) -> Mapping[str, Elsewhere]: ...
     def pools(self) -> set[str]: ...
     def import_errors(self, bundle: str) -> dict[str, str]: ...
     def forget_import_errors(self, bundle: str, files: Collection[str]) -> None: ...
@@ -102,6 +105,9 @@ class Processor:
         self.client = client_of(replace(settings, ttl=0.0), self._deployed, max_backoff=10.0, clock=clock)
         self.reporter = Reporter(name, settings.deployment_name, runtime_store(settings))
         self.agreement = Agreement(name, base, settings, self.reporter, clock, lambda: occupancy.deployed_version(name))
+        self.rivals = Rivals(
+            name, settings.environment, occupancy.elsewhere, self.reporter.once, self._published, clock
+        )
         self.rollout = Rollout(
             base,
             path,
@@ -110,6 +116,7 @@ class Processor:
             self.agreement,
             unfinished=occupancy.unfinished,
             pools=occupancy.pools,
+            is_one_free=self.rivals.is_one_free,
             clock=clock,
         )
         self.layout = Layout(
@@ -187,8 +194,8 @@ class Processor:
         edition = self.agreement.edition
         problems = edition.release.problems if edition is not None else ()
         refused = filter(None, [self.agreement.refused])
-        of_files = self.import_errors.problems()
-        lines = [*self.client.problems(), *refused, *self.rollout.problems(), *of_files, *told(problems)]
+        of_files, of_rivals = self.import_errors.problems(), self.rivals.problems()
+        lines = [*self.client.problems(), *refused, *self.rollout.problems(), *of_files, *of_rivals, *told(problems)]
         # Once may be a hiccup; and of the store, and of a try that fails, another line speaks.
         if len(self._failed) > 1 and not any(self._failed[-1] in line for line in lines):
             lines.append(f"what changes cannot be deployed, and all stays as it is: {self._failed[-1]}")
@@ -205,6 +212,10 @@ class Processor:
         edition = self.agreement.edition
         return releases.deployed(edition.release) if edition is not None else None
 
+    def _published(self) -> Mapping[str, Placement]:
+        edition = self.agreement.edition
+        return edition.release.dags if edition is not None else {}
+
     def _refresh(self) -> None:
         if self.client.last_attempt().failures and not self.client.is_due():
             self.agreement.look_away()  # each question may take as long as it may
@@ -220,6 +231,7 @@ class Processor:
         elif self.agreement.known and self.agreement.edition is not None:
             self.agreement.restore()
             self.retention.sweep(self.agreement.edition)
+            self.rivals.look(self.agreement.edition.release)
 
     def _may_wait(self) -> bool:
         """Say whether to wait for a change here, if Airflow's processor would sleep that time anyway.
@@ -341,6 +353,8 @@ class Processor:
 
     def _publish(self, tried: Tried) -> None:
         before = self.agreement.edition
+        release = self.rivals.sift(tried.result.release, before.release if before is not None else None)
+        tried = tried._replace(result=tried.result._replace(release=release))
         if not self.rollout.is_new(tried):
             self.rollout.end(tried, published=True, changed=False)
             return

@@ -54,6 +54,7 @@ class Rollout:
         agreement: what is in force.
         unfinished: says of DAG ids whether they have unfinished runs.
         pools: returns the names of Airflow's pools.
+        is_one_free: says whether a DAG may be published now that was left out, since another bundle had it.
         clock: seconds since the epoch.
     """
 
@@ -81,6 +82,7 @@ class Rollout:
         *,
         unfinished: Callable[[Collection[str]], Mapping[str, bool]],
         pools: Callable[[], Collection[str]],
+        is_one_free: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self.path = path
@@ -92,6 +94,7 @@ class Rollout:
         self._seen = base / "code.seen"
         self._unfinished = unfinished
         self._ask_pools = pools
+        self._is_one_free = is_one_free
         self._pools: tuple[float, frozenset[str] | None] = (float("-inf"), None)
         self._job: tuple[Job, Code, Inputs, bytes | None] | None = None
         self._done: Inputs | None = None
@@ -200,7 +203,7 @@ class Rollout:
         now = time.monotonic()
         due = due or (self._failed is not None and now - self._failed[1] >= self.AGAIN)
         due = due or (now - self._planned >= self.AGAIN and b"$flagd.timestamp" in snapshot.body)
-        if inputs == self._done and not due:
+        if inputs == self._done and not due and not self._is_one_free():
             return
         inputs = inputs._replace(pools=self._known_pools(self.POOLS_AGE))
         archive = self._archive_of(code)

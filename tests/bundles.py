@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from dagfactory_consul.codebase import Codebase
 from dagfactory_consul.errors import StoreDenied, StoreUnreachable
 from dagfactory_consul.head import Head
 from dagfactory_consul.history import History
-from dagfactory_consul.occupancy import Parsed
+from dagfactory_consul.occupancy import Elsewhere, Parsed
 from dagfactory_consul.processor import Occupancy, Processor
 from dagfactory_consul.runtime import PARSING_DAG_ID, PARSING_TASK_ID
 from dagfactory_consul.settings import Settings
@@ -53,6 +53,7 @@ class Scripted:
         self.shown: dict[str, str] = {}
         self.stales: set[str] = set()
         self.made_pools = {"default_pool"}
+        self.others: dict[str, Elsewhere] = {}
         self.version: str | None = None
 
     def unfinished(self, dag_ids: Collection[str]) -> dict[str, bool]:
@@ -74,6 +75,10 @@ class Scripted:
     def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]:
         return self.stales.intersection(dag_ids) if bundle == BUNDLE else set(dag_ids)
 
+    def elsewhere(self, bundle: str, dag_ids: Collection[str] | None) -> dict[str, Elsewhere]:
+        assert bundle == BUNDLE
+        return {dag_id: name for dag_id, name in self.others.items() if dag_ids is None or dag_id in dag_ids}
+
     def pools(self) -> set[str]:
         return self.made_pools
 
@@ -94,6 +99,7 @@ class DatabaseDown:
     def _fail(self, *_: object) -> Any:
         raise ConnectionError("the database is down")
 
+    elsewhere = _fail
     unfinished = parsed = versions_in_use = pointed_at = unlisted = pools = import_errors = forget_import_errors = _fail
     deployed_version = _fail
 
@@ -319,6 +325,9 @@ class _OfMachine:
 
     def unlisted(self, bundle: str, dag_ids: Collection[str]) -> set[str]:
         return self.machine.occupancy.unlisted(bundle, dag_ids)
+
+    def elsewhere(self, bundle: str, dag_ids: Collection[str] | None) -> Mapping[str, Elsewhere]:
+        return self.machine.occupancy.elsewhere(bundle, dag_ids)
 
     def pools(self) -> set[str]:
         return self.machine.occupancy.pools()

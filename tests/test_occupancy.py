@@ -10,7 +10,7 @@ import pytest
 from airflow.utils.session import create_session
 
 from dagfactory_consul import occupancy
-from dagfactory_consul.occupancy import Parsed
+from dagfactory_consul.occupancy import Elsewhere, Parsed
 from tests.bundles import BUNDLE, make_database
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -142,3 +142,24 @@ def test_the_version_that_was_deployed_last() -> None:
         session.get_one(DagBundleModel, BUNDLE).version = "v1"
     assert occupancy.deployed_version(BUNDLE) == "v1"
     assert occupancy.deployed_version("nobody's") is None
+
+
+def bundle_row(name: str, *, active: bool = True, refreshed: datetime | None = NOW) -> Any:
+    from airflow.models.dagbundle import DagBundleModel
+
+    found = DagBundleModel(name=name)
+    found.active, found.last_refreshed = active, refreshed
+    return found
+
+
+def test_which_dags_are_another_bundles() -> None:
+    """A current DAG of another bundle counts, unless Airflow has disabled that one."""
+    for each in ("rival", "never"):
+        add(bundle_row(each, refreshed=None if each == "never" else NOW))
+    add(bundle_row("renamed", active=False))
+    of_rival = {"bundle_name": "rival"}
+    add(dag(), dag("acme__other", fileloc="/dags/other.py", **of_rival), dag("acme__stale", is_stale=True, **of_rival))
+    add(dag("acme__former", bundle_name="renamed"), dag("acme__new", bundle_name="never"))
+    found = {"acme__other": Elsewhere("rival", NOW.timestamp(), "/dags/other.py"), "acme__new": Elsewhere("never", 0.0)}
+    assert occupancy.elsewhere(BUNDLE, None) == found
+    assert occupancy.elsewhere(BUNDLE, ["acme__job", "acme__new", "nobody__job"]) == {"acme__new": found["acme__new"]}

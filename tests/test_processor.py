@@ -11,8 +11,9 @@ import pytest
 
 from dagfactory_consul.errors import NothingKnownError, SettingsError
 from dagfactory_consul.layout import Layout
-from dagfactory_consul.occupancy import Parsed
+from dagfactory_consul.occupancy import Elsewhere, Parsed
 from dagfactory_consul.processor import Processor
+from dagfactory_consul.rivals import Rivals
 from dagfactory_consul.rollout import Rollout
 from dagfactory_consul.stores.base import READY
 from tests.bundles import DatabaseDown, Machine, Site
@@ -114,6 +115,21 @@ def test_a_pool_is_made_later(site: Site, one: Machine, monkeypatch: pytest.Monk
     one.runs.made_pools.add("gold")
     assert one.settle().errors() == ""
     assert limits(one)["acme__job"] == "20 v1"
+
+
+def test_a_dag_of_another_bundle_follows_when_it_is_free(
+    site: Site, one: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new DAG that another bundle has is left out, also by the next change; it follows when that one gives it up."""
+    monkeypatch.setattr(Rivals, "AGAIN", 0.0)
+    one.runs.others["umbrella__job"] = Elsewhere("by-hand", site.clock())
+    site.tenant("umbrella")
+    assert "the bundle 'by-hand' of this Airflow has umbrella__job" in one.settle().errors()
+    site.tenant("acme", limit=20)
+    assert limits_of_good(one.settle()) == {"acme__job": "20 v1", "zenith__job": "10 v1"}
+    one.runs.others.clear()
+    assert one.settle().errors() == ""
+    assert sorted(one.dags()) == ["acme__job", "umbrella__job", "zenith__job"]
 
 
 def test_problems_follow(site: Site, one: Machine) -> None:

@@ -27,7 +27,7 @@ ROWS = (
     "runtime runs columns next_run verify assembly",
     "note papers child scouts trial preflight",
     "renewal parse task_start project loader hook provider",
-    "generated watch layout unfound import_errors retention reporting failure advice",
+    "generated watch layout unfound import_errors retention rivals reporting failure advice",
     "trust agreement rollout processor worker cron bundle plugin",
     "cli",
 )
@@ -51,6 +51,7 @@ WITH_AIRFLOW = {
     "preflight",
     "renewal",
     "reporting",
+    "rivals",
     "runs",
     "signature",  # its fernet key
     "stores.consul_settings",  # a connection by its id
