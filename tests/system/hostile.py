@@ -229,3 +229,6 @@ ANSWERS: dict[str, Behaviour] = {
     "escapes for a terminal": proxy.answers(500, "\x1b[2J\x07rpc error\r\nX: y"),
 }
 """What somebody in Consul's place answers to every request."""
+
+UNDERSTOOD = {"5,000 digits since the leader"}
+"""Answers that are asked for again from the leader, whose answer is right."""
