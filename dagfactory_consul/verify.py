@@ -59,12 +59,14 @@ def verify(dag: DAG, *, pools: Collection[str] | None = None) -> None:
         dag.validate()  # type: ignore[no-untyped-call]
         bag.bag_dag(dag)
         data = DagSerialization.to_dict(dag)
+        _check(dag, data)
+        _check_pools(dag, pools)
     except AirflowClusterPolicySkipDag:
         return  # the cluster's policy leaves it out, without an error
+    except BuildError:
+        raise
     except Exception as error:  # Airflow's processor catches no less there
         raise BuildError(f"Airflow does not take this DAG: {type(error).__name__}: {error}") from error
-    _check(dag, data)
-    _check_pools(dag, pools)
 
 
 def _check(dag: DAG, data: dict[str, Any]) -> None:

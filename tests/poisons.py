@@ -27,6 +27,7 @@ POISONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a long pool": ({"pool": "p" * 300}, {}, "pool has 300 letters"),
     "slots over 32 bits": ({"pool_slots": 2**40}, {}, "task only: pool_slots is 1099511627776"),
     "a long owner": ({"owner": "o" * 2_100}, {}, "owner has 2,100 letters, and Airflow's database takes 2,000"),
+    "an owner that is a list": ({"owner": ["x"]}, {}, "TypeError: unhashable type: 'list'"),
     "a long executor": ({"executor": "e" * 1_100}, {}, "executor"),
     "NUL in a queue": ({"queue": "a\0b"}, {}, "task only: queue holds the character NUL"),
     "NUL in a task's text": ({"doc_md": "a\0b"}, {}, "a text in it holds the character NUL"),
