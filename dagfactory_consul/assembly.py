@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
-from .errors import BuilderError, BuildError
+from .errors import BuilderError, BuildError, NotTriedError
 from .problems import Problem, at_most
 from .registry import Registry
 from .release import DRAINING, Placement, Release
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 _NAMED = 10
 """DAGs that are named where many have the same problem."""
-
-
-class NotTriedError(BuildError):
-    """There was no time to try a DAG. It stays as it was until there is."""
 
 
 class Assembly:

@@ -1,6 +1,6 @@
-"""The checks of a plan: templates, choices and fields that a document may not hold, as the defaults say it.
+"""The checks of a plan: keys that nobody reads, and what a document may not hold, in part as the defaults say it.
 
-They are made for each DAG of each tenant, so each asks first whether there is anything to look at.
+They are made for each document or DAG, so each asks first whether there is anything to look at.
 """
 
 from __future__ import annotations
@@ -8,12 +8,25 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from . import allowed, references, templates
+from .errors import near_miss
+from .guard import DEFAULTS
+from .models import describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id
+from .problems import Problem
+from .sensitive import explain_secret, find_secret
+from .stores.base import READY
 from .tenants import Allow, merge
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from .builders import Definition
+    from .snapshot import Document
     from .spec import DagSpec
+
+_FOLDERS = ("tenants", "flags", "projects")
 
 
 class Checks:
@@ -55,6 +68,56 @@ class Checks:
         return templates.explain(given) or references.explain_in(
             spec.config, definition.config, path, _names(self.allow), spec.tenant
         )
+
+
+def explain_invalid(document: Document, model: type[BaseModel], *, is_decoded: bool = False) -> str | None:
+    """Say what a document has wrong by its model, or that it holds a secret; None if it is good.
+
+    Args:
+        document: of a tenant, or the defaults.
+        model: of it.
+        is_decoded: whether this version of the package has decoded it: then it was looked through for secrets.
+    """
+    # First, since what else is wrong may repeat values.
+    if not is_decoded and (where := find_secret(document.value)):
+        return explain_secret(where)
+    if not isinstance(document.value, dict):
+        return (
+            f"expected an object with the fields of a {model.__name__.lower()}, not a {type(document.value).__name__}"
+        )
+    try:
+        model.model_validate(document.value)
+    except ValidationError as error:
+        return explain(error, model)
+    return None
+
+
+def explain_count(content: Mapping[str, Any], most: int) -> str | None:
+    """Say that a tenant's document describes too many DAGs, whether they are on or not; None if it does not."""
+    count = sum(len(each) if isinstance(each, list) else 1 for each in (content.get("dags") or {}).values())
+    if count <= most:
+        return None
+    return (
+        f"dags: it describes {count:,} DAGs, and a tenant may have {most:,}: remove some, or raise the setting "
+        "AIRFLOW__DAGFACTORY_CONSUL__MAX_DAGS"
+    )
+
+
+def explain_key(document: Document) -> Problem | None:
+    """Return the problem of a document's key, or of a document that is read nowhere else; None if it has none."""
+    key, malformed = document.key, document.malformed
+    folder, slash, name = key.partition("/")
+    if folder == "tenants" and slash and is_id(name) and not is_tenant_id(name):
+        return Problem(key, describe_bad_tenant_id(name), name)
+    if folder in _FOLDERS and slash:
+        if malformed and (folder == "projects" or not is_id(name)):
+            return Problem(key, malformed)  # those of tenants and flags are noted where they are read
+        return None if is_id(name) else Problem(key, describe_bad_id(name))
+    if key == "tenants":  # still here: the list could not be read (see `snapshot`)
+        return Problem(key, malformed or "")
+    if key not in (DEFAULTS, READY):
+        return Problem(key, malformed or f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
+    return None
 
 
 def explain_templates_of_tenant(content: Mapping[str, Any], text: str) -> str | None:

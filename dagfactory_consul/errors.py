@@ -15,8 +15,10 @@ DagFactoryError
 ├── NothingKnownError          no store answers, and there is no local copy: never "no DAGs"
 │   └── NotYetError            nothing is deployed yet, and what has to happen first is under way
 ├── DocumentError              a tenant, flag, project or default is not what it should be
+│   └── BrokenOffError         work on it took too long, or has ended a process before
 ├── BuilderError               a builder is defined wrongly, cannot be imported, or is not known
 ├── BuildError                 a builder could not turn its configuration into a DAG
+│   └── NotTriedError          there was no time left to build it: it stays as it was
 ├── UnknownKeyError            a configuration has no such key
 └── ProblemsError              what `load_problems()` raises for Airflow's list of import errors
 """
@@ -98,12 +100,20 @@ class DocumentError(DagFactoryError):
         self.reason = reason
 
 
+class BrokenOffError(DocumentError):
+    """Work on a document took too long, or has ended a process before."""
+
+
 class BuilderError(DagFactoryError):
     """A builder is defined wrongly, cannot be imported, or is not known by that name."""
 
 
 class BuildError(DagFactoryError):
     """A builder could not turn its configuration into a DAG."""
+
+
+class NotTriedError(BuildError):
+    """There was no time to try a DAG. It stays as it was until there is."""
 
 
 class UnknownKeyError(DagFactoryError, AttributeError, KeyError):

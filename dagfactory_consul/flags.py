@@ -7,15 +7,14 @@ imported only when a flag has rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import templates
 from .decisions import Decision
 from .errors import DocumentError, near_miss
-from .problems import Problem
 from .sensitive import explain_secret, find_secret
-from .snapshot import Document, Snapshot
+from .snapshot import Document
 from .targeting import Targeting, TargetingError
 
 FOLDER = "flags"
@@ -25,11 +24,15 @@ _FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata", "$sch
 class Flag:
     """One flag, parsed and checked.
 
+    Args:
+        document: its text, decoded.
+        is_tried: whether its rule was found to be good before, and need not be tried.
+
     Raises:
         DocumentError: the text is neither `true`, `false` nor a definition that can be evaluated.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, is_tried: bool = False) -> None:
         self.name = document.key.removeprefix(f"{FOLDER}/")
         self.document = document
         if document.malformed:
@@ -40,9 +43,12 @@ class Flag:
             raise self._error(reason)
         self.definition = self._definition(document.value)
         self.targeting: Targeting | None = None
+        self._chosen: tuple[Mapping[str, Any] | None, float, Any] = (None, 0.0, None)
+        """What the rule has said last, and for which context and time: all DAGs of a tenant ask for the same."""
         if rule := self.definition.get("targeting"):
             self.targeting = self._of_rule(rule)
-            self._try_targeting(rule)
+            if not is_tried:
+                self._try_targeting(rule)
 
     def evaluate(self, default: Any, context: Mapping[str, Any], now: float) -> Decision:
         """Say what the flag's value is for a context.
@@ -71,13 +77,22 @@ class Flag:
         fallback = self.definition.get("defaultVariant") or None
         if not self.targeting:
             return fallback, "STATIC"
-        try:
-            chosen = self.targeting.evaluate(self._data(context, now))
-        except Exception as error:  # whatever a rule makes the evaluator raise is a fault of this flag
-            raise self._error(f"its targeting cannot be evaluated: {error}") from error
+        if self._chosen[0] is not context or self._chosen[1] != now:
+            self._chosen = (context, now, self._choose(context, now))
+        chosen = self._chosen[2]
+        if isinstance(chosen, Exception):  # whatever a rule makes the evaluator raise is a fault of this flag
+            raise self._error(f"its targeting cannot be evaluated: {chosen}") from chosen
         if chosen is None:
             return fallback, "DEFAULT"
         return (str(chosen).lower() if isinstance(chosen, bool) else str(chosen)), "TARGETING_MATCH"
+
+    def _choose(self, context: Mapping[str, Any], now: float) -> Any:
+        """Return what the rule says, or the error that it raises."""
+        assert self.targeting is not None, "only a flag with a rule has anything to choose by"
+        try:
+            return self.targeting.evaluate(self._data(context, now))
+        except Exception as error:  # noqa: BLE001  # a rule makes the evaluator raise anything
+            return error
 
     def _definition(self, value: Any) -> dict[str, Any]:
         if isinstance(value, bool):
@@ -139,59 +154,6 @@ class Flag:
 
     def _error(self, message: str) -> DocumentError:
         return DocumentError(message, key=self.document.key)
-
-
-class FlagSet(Mapping[str, Flag]):
-    """The flags of a snapshot. A malformed one keeps its last good definition, and is a problem of its own."""
-
-    def __init__(self, documents: Iterable[Document], last_good: Mapping[str, Document] | None = None) -> None:
-        self.problems: dict[str, Problem] = {}
-        self._flags: dict[str, Flag] = {}
-        for document in documents:
-            name = document.key.removeprefix(f"{FOLDER}/")
-            try:
-                self._flags[name] = Flag(document)
-            except DocumentError as error:
-                previous = _good((last_good or {}).get(document.key))
-                self._note(error, "its last good definition" if previous else "each builder's default")
-                if previous is not None:
-                    self._flags[name] = previous
-
-    def __getitem__(self, name: str) -> Flag:
-        return self._flags[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._flags)
-
-    def __len__(self) -> int:
-        return len(self._flags)
-
-    def evaluate(self, name: str, default: Any, context: Mapping[str, Any], now: float) -> Decision:
-        """Say what a flag's value is; the default where there is no such flag, or it fails, which is a problem."""
-        flag = self._flags.get(name)
-        if flag is None:
-            return Decision(default, None, "ERROR" if f"{FOLDER}/{name}" in self.problems else "DEFAULT")
-        try:
-            return flag.evaluate(default, context, now)
-        except DocumentError as error:
-            self._note(error, "the builder's default")
-            return Decision(default, None, "ERROR", flag.document.index)
-
-    def _note(self, error: DocumentError, instead: str) -> None:
-        self.problems.setdefault(error.key, Problem(error.key, f"{error.reason}. In force instead: {instead}"))
-
-
-def flags_of(snapshot: Snapshot, last_good: Mapping[str, Document] | None = None) -> FlagSet:
-    """Parse the flags of a snapshot. `last_good` holds, by key, the documents that were good before."""
-    return FlagSet(snapshot.under(FOLDER), last_good)
-
-
-def _good(document: Document | None) -> Flag | None:
-    """Return the flag of a document that was good before; None where this version takes it no more."""
-    try:
-        return Flag(document) if document is not None else None
-    except DocumentError:
-        return None
 
 
 def _fractions(rule: Any) -> Iterator[str]:

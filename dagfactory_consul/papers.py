@@ -12,6 +12,7 @@ from .keyed_file import dumps
 from .note import Thing
 from .problems import Problem
 from .release import Placement, Release
+from .replan import Outcome
 from .snapshot import Document
 from .spec import DagSpec
 
@@ -27,6 +28,8 @@ class Result(NamedTuple):
     """What can be put in force. Placements that have not changed are those that the job had."""
     modules: Modules
     """By builder: the modules of Airflow that its own module imports, anywhere in it. All of them can be imported."""
+    outcome: Outcome | None = None
+    """What the next plan need not find out again."""
 
     @property
     def unverified(self) -> tuple[str, ...]:
@@ -78,6 +81,7 @@ class Papers:
             "snapshot": release.snapshot,
             "fingerprint": release.fingerprint,
             "modules": result.modules,
+            "outcome": [result.outcome.problems, sorted(result.outcome.again)] if result.outcome else None,
         }
         new = self._result.with_suffix(".new")
         new.write_text(json.dumps(content))
@@ -100,7 +104,12 @@ class Papers:
             content["snapshot"],
             content["fingerprint"],
         )
-        return Result(release, {name: tuple(each) for name, each in content["modules"].items()})
+        outcome = _outcome(*content["outcome"]) if content["outcome"] else None
+        return Result(release, {name: tuple(each) for name, each in content["modules"].items()}, outcome)
+
+
+def _outcome(problems: list[list[Any]], again: list[str]) -> Outcome:
+    return Outcome(tuple(Problem(*each) for each in problems), frozenset(again))
 
 
 def _to_json(placed: Placement) -> list[Any]:

@@ -10,25 +10,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from . import defaults
 from .builders import Definition
-from .checks import Checks, explain_templates_of_defaults, explain_templates_of_tenant
-from .errors import near_miss
-from .flags import FlagSet, flags_of
+from .checks import Checks, explain_count, explain_invalid, explain_key, explain_templates_of_tenant
+from .document_limits import NoLimits, SlowRuleError
+from .errors import DocumentError
+from .flag_set import FlagSet, Known, flags_of
 from .guard import DEFAULTS
-from .models import SEPARATOR, describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id, shown
+from .models import SEPARATOR, describe_bad_id, explain, is_id, is_tenant_id, shown
 from .problems import NO_BUILDERS, Problem, at_most
 from .registry import Registry
-from .sensitive import explain_secret, find_secret
 from .snapshot import DECODER, Document, Snapshot
 from .spec import DagSpec
-from .stores.base import READY
-from .tenants import Allow, Defaults, Tenant, merge
+from .tenants import Allow, Tenant, merge
 
 MAX_DAGS = 100
 """DAGs that one tenant may have unless the setting says otherwise: each takes Airflow's time, which all share."""
-_FOLDERS = ("tenants", "flags", "projects")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class Plan:
     """The snapshot's."""
     is_on: Callable[[DagSpec], bool] = field(default=lambda _: True, compare=False, repr=False)
     """Whether its flag lets a DAG run, by what was last known of its tenant."""
+    again: frozenset[str] = field(default=frozenset(), compare=False)
+    """The keys of documents that the next plan works out again although nothing has changed: a limit broke them off,
+    or a flag failed for them."""
 
     def keeps(self, spec: DagSpec) -> bool:
         """Say whether a DAG that is not in the plan stays: a problem keeps it out, and its flag lets it run."""
@@ -85,6 +87,8 @@ def plan(
     last_good: Mapping[str, Document] | None = None,
     now: float = 0.0,
     max_dags: int = MAX_DAGS,
+    limits: NoLimits | None = None,
+    known: Known | None = None,
 ) -> Plan:
     """Work out the specs of all tenants' DAGs.
 
@@ -95,8 +99,16 @@ def plan(
         last_good: the shared documents that were in force before, by key; a malformed one falls back on them.
         now: seconds since the epoch, for flags whose rules ask for the time; it decides nothing else.
         max_dags: that one tenant may have; more are a problem of that tenant.
+        limits: on each document's time. One that is over its limit is a problem of its own.
+        known: what need not be found out again of the flags.
     """
-    return _Planner(snapshot, registry, environment, last_good or {}, now, max_dags).plan()
+    limits, known = limits or NoLimits(), known or Known()
+    with limits:
+        while True:
+            try:
+                return _Planner(snapshot, registry, environment, last_good or {}, now, max_dags, limits, known).plan()
+            except SlowRuleError as error:
+                known = known.without(error)
 
 
 def plan_one(
@@ -131,8 +143,11 @@ class _Planner:
         last_good: Mapping[str, Document],
         now: float,
         max_dags: int = MAX_DAGS,
+        limits: NoLimits | None = None,
+        known: Known | None = None,
     ) -> None:
         self.max_dags = max_dags
+        self.limits = limits or NoLimits()
         self.snapshot = snapshot
         self.registry = registry
         self.environment = environment
@@ -143,7 +158,8 @@ class _Planner:
         self.problems: list[Problem] = list(registry.problems)
         self.has_builders = bool(registry or registry.problems)
         self.specs: dict[str, DagSpec] = {}
-        self.flags: FlagSet = flags_of(snapshot, last_good)
+        self.flags: FlagSet = flags_of(snapshot, last_good, limits=self.limits, known=known or Known())
+        self.again: set[str] = set(self.flags.broken_off)
         self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
         self.under = self._defaults(last_good)
         self.under_dags = self.under.pop("dags", {})
@@ -151,69 +167,52 @@ class _Planner:
         self.under_builders: dict[str, dict[str, Any]] = {}
 
     def plan(self) -> Plan:
-        for key in self.snapshot:
-            self._check_key(key)
-        self._check_defaults()
+        self.problems += filter(None, map(explain_key, self.snapshot.values()))
         for document in self.snapshot.under("tenants"):
-            self.tenant(document)
+            self._within_limits(document)
         problems = sorted(at_most({*self.problems, *self.flags.problems.values()}), key=str)
         ordered = {dag_id: self.specs[dag_id] for dag_id in sorted(self.specs)}
-        return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self._lets_run)
+        return Plan(ordered, tuple(problems), self.shared, self.snapshot.version, self._lets_run, frozenset(self.again))
 
-    def _check_key(self, key: str) -> None:
-        folder, slash, name = key.partition("/")
-        malformed = self.snapshot[key].malformed
-        if folder == "tenants" and slash and is_id(name) and not is_tenant_id(name):
-            self._note(key, describe_bad_tenant_id(name), name)
-        elif folder in _FOLDERS and slash:
-            if malformed and (folder == "projects" or not is_id(name)):
-                self._note(key, malformed)  # those of tenants and flags are noted where they are read
-            elif not is_id(name):
-                self._note(key, describe_bad_id(name))
-        elif key == "tenants":  # still here: the list could not be read (see `snapshot`)
-            self._note(key, malformed or "")
-        elif key not in (DEFAULTS, READY):
-            self._note(key, malformed or f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
-
-    def _check_defaults(self) -> None:
-        """Note what the defaults say for a builder that does not exist, or that it does not take from anybody."""
-        for builder, entry in self.under_dags.items() if self.has_builders else ():
-            if builder not in self.registry:
-                self._note(DEFAULTS, f"dags.{builder}: {self.registry.explain_unknown(builder)}")
-                continue
-            model = self.registry[builder].config
-            content = {name: value for name, value in entry.items() if name not in ("name", "enabled")}
-            try:
-                model.model_validate(content)
-            except ValidationError as error:
-                if reason := explain(error, model, f"dags.{builder}", partial=True):
-                    self._note(DEFAULTS, reason)
-            except Exception:  # noqa: BLE001, S112  # a model that breaks says so for each DAG
-                continue
+    def _within_limits(self, document: Document) -> None:
+        """Plan a tenant; one that takes too long is a problem of its own, and keeps all that it has."""
+        noted, failures = len(self.problems), self.flags.failures
+        try:
+            with self.limits.of(document):
+                self.tenant(document)
+        except DocumentError as error:
+            tenant = document.key.removeprefix("tenants/")
+            del self.problems[noted:]
+            self.specs = {dag_id: spec for dag_id, spec in self.specs.items() if spec.tenant != tenant}
+            self._note(document.key, error.reason if error.key == document.key else str(error), tenant)
+            self.again.add(document.key)
+        if self.flags.failures != failures:
+            self.again.add(document.key)
 
     def _defaults(self, last_good: Mapping[str, Document]) -> dict[str, Any]:
-        """Return what lies under every tenant's document in this environment."""
+        """Return the part of the defaults that lies under every tenant's document in this environment."""
         document = self.snapshot.get(DEFAULTS)
         if document is None:
             return {}
-        reason = document.malformed or _invalid(document, Defaults)
-        if reason := reason or explain_templates_of_defaults(document.value, self.registry):
+        try:
+            with self.limits.of(document):
+                under, problems = defaults.read(document, self.registry, self.environment)
+                self.problems += problems
+        except DocumentError as error:
             previous = last_good.get(DEFAULTS)
             instead = "its last good contents" if previous else "no defaults"
-            self._note(DEFAULTS, f"{reason}. In force instead: {instead}")
+            self._note(DEFAULTS, f"{error.reason}. In force instead: {instead}")
             if previous is None:
                 return {}
-            document = previous
+            document, under = previous, defaults.layered(previous.value, self.environment)
         self.shared[DEFAULTS] = document
-        content = dict(document.value)
-        environments = content.pop("environments", None) or {}
-        return merge(content, environments.get(self.environment) or {})
+        return under
 
     def tenant(self, document: Document) -> None:
         tenant = document.key.removeprefix("tenants/")
         if not is_tenant_id(tenant):
             return  # noted with its key
-        reason = document.malformed or _invalid(document, Tenant, is_decoded=self.is_decoded)
+        reason = document.malformed or explain_invalid(document, Tenant, is_decoded=self.is_decoded)
         lines = self.snapshot.lines
         if reason := reason or explain_templates_of_tenant(document.value, lines.get(document.key, "")):
             self._note(document.key, reason, tenant)
@@ -221,8 +220,8 @@ class _Planner:
         content: dict[str, Any] = document.value
         if self.gates and content.get("enabled", self.under.get("enabled", True)) is False:
             return
-        if (count := _entries(content)) > self.max_dags:
-            self._note(document.key, _too_many(count, self.max_dags), tenant)
+        if reason := explain_count(content, self.max_dags):
+            self._note(document.key, reason, tenant)
             return
         attributes = merge(self.under.get("attributes") or {}, content.get("attributes") or {})
         own = {"airflow": content["airflow"]} if "airflow" in content else {}
@@ -297,7 +296,10 @@ class _Planner:
         if spec.builder not in self.registry:
             return True
         tenant = {"targetingKey": spec.tenant, "tenant": spec.tenant, "environment": self.environment}
-        return self._is_on(self.registry[spec.builder], {**spec.attributes, **tenant})
+        try:
+            return self._is_on(self.registry[spec.builder], {**spec.attributes, **tenant})
+        except (DocumentError, SlowRuleError):  # the rule takes too long: nobody knows better
+            return True
 
     def _is_on(self, definition: Definition, context: dict[str, Any]) -> bool:
         if definition.gate is None:
@@ -317,37 +319,3 @@ def _configured(definition: Definition, content: dict[str, Any], path: str) -> d
         return explain(error, definition.config, path)
     except Exception as error:  # noqa: BLE001  # a model is somebody's code: what it raises harms this DAG alone
         return f"{path}: {definition.config.__name__} cannot take it: {type(error).__name__}: {error}"
-
-
-def _entries(content: Mapping[str, Any]) -> int:
-    """Return how many DAGs a tenant's document describes, whether they are on or not."""
-    return sum(len(each) if isinstance(each, list) else 1 for each in (content.get("dags") or {}).values())
-
-
-def _too_many(count: int, most: int) -> str:
-    return (
-        f"dags: it describes {count:,} DAGs, and a tenant may have {most:,}: remove some, or raise the setting "
-        "AIRFLOW__DAGFACTORY_CONSUL__MAX_DAGS"
-    )
-
-
-def _invalid(document: Document, model: type[BaseModel], *, is_decoded: bool = False) -> str | None:
-    """Say what a document has wrong by its model, or that it holds a secret; None if it is good.
-
-    Args:
-        document: of a tenant, or the defaults.
-        model: of it.
-        is_decoded: whether this version of the package has decoded it: then it was looked through for secrets.
-    """
-    # First, since what else is wrong may repeat values.
-    if not is_decoded and (where := find_secret(document.value)):
-        return explain_secret(where)
-    if not isinstance(document.value, dict):
-        return (
-            f"expected an object with the fields of a {model.__name__.lower()}, not a {type(document.value).__name__}"
-        )
-    try:
-        model.model_validate(document.value)
-    except ValidationError as error:
-        return explain(error, model)
-    return None

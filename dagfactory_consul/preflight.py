@@ -17,15 +17,17 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from . import registry, trial
 from .child import flush
+from .culprits import Culprits
+from .document_limits import POOL, WORK
 from .errors import DagFactoryError
+from .job import DAG, DEFAULTS, DOCUMENTS, FLAG, IMPORT, MODULE, TENANT, Job, Known, Planned, thing_of_dag
 from .note import Note, Thing
 from .papers import VERIFIED, Modules, Papers, Result
 from .release import Placement
-from .trial import DAG, IMPORT, MODULE, TENANT, Job, Known
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -41,18 +43,9 @@ RESTARTS = 3
 ATTEMPTS = 100
 """How many children one job may cost in all."""
 
-REMEMBERED = 600.0
-"""Seconds for which what has crashed or hung is not tried again, unless it changes."""
-
 _POLL = 0.002
 
 Kept = TypeVar("Kept")
-
-
-class _Culprit(NamedTuple):
-    reason: str
-    since: float
-    """In seconds since the epoch."""
 
 
 class Preflight:
@@ -69,15 +62,16 @@ class Preflight:
         self.grace = grace
         self._papers = Papers(folder)
         self._note = Note()
-        self._culprits: dict[Thing, _Culprit] = {}
+        self._culprits = Culprits()
         self._verified: set[Thing] = set()
         # By the fingerprint of the code, and by the snapshot's version: new code that is refused, say, takes turns with
         # the code that is in force.
         self._modules: dict[str, Modules] = {}
-        self._planned: dict[str, Snapshot] = {}
+        self._planned: dict[str, Planned] = {}
         self._job: Job | None = None
         self._pid = 0
         self._late = 0.0
+        self._pool = POOL
         self._attempts = self._restarts = 0
 
     @property
@@ -92,9 +86,10 @@ class Preflight:
             DagFactoryError: there is no room for another process, or on the disk.
         """
         self.stop()
-        self._forget(job)
+        self._culprits.forget(job)
         _import_for_all(job.snapshot)
         self._attempts = self._restarts = 0
+        self._pool = POOL
         self._fork(job)
         self._job = job
 
@@ -134,7 +129,7 @@ class Preflight:
     def remember(self, file: Path) -> None:
         """Keep what was found out for another process, if it is anything; a disk that is full costs only work."""
         content = {
-            "culprits": [[thing, *each] for thing, each in self._culprits.items()],
+            "culprits": self._culprits.to_json(),
             "verified": sorted(self._verified),
             "modules": self._modules,
         }
@@ -147,25 +142,20 @@ class Preflight:
         """Take over what another process has kept, unless it cannot be read: then all is tried again."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text())
-            self._culprits = {tuple(thing): _Culprit(*each) for thing, *each in content["culprits"]}
+            self._culprits = Culprits.from_json(content["culprits"])
             self._verified = {tuple(thing) for thing in content["verified"]}
             self._modules = content["modules"]
-
-    def _forget(self, job: Job) -> None:
-        """Forget what has crashed long ago: what hangs today may not tomorrow."""
-        self._culprits = {
-            thing: each for thing, each in self._culprits.items() if 0 <= job.now - each.since < REMEMBERED
-        }
 
     def _fork(self, job: Job) -> None:
         self._attempts += 1
         self._late = 0.0
         self._note.clear()
         known = Known(
-            {thing: each.reason for thing, each in self._culprits.items()},
+            self._culprits.reasons(),
             self._verified,
             self._planned.get(job.before.snapshot) if job.before is not None else None,
             self._modules,
+            self._pool,
         )
         parent = os.getpid()
         flush()
@@ -224,11 +214,11 @@ class Preflight:
         """Keep of a result what saves work should it not be put in force, or not by this process."""
         release = result.release
         code = release.fingerprint
-        _keep_last(self._planned, job.snapshot.version, job.snapshot)
+        _keep_last(self._planned, job.snapshot.version, Planned(job.snapshot, code, result.outcome))
         _keep_last(self._modules, code, result.modules)
         self._verified = {thing for thing in self._verified if thing[1] in self._modules and thing[1] != code}
         if job.before is None or job.before.fingerprint != code:
-            self._verified.update(trial.thing_of(each, code) for each in release.dags.values() if each.checked == code)
+            self._verified.update(thing_of_dag(each, code) for each in release.dags.values() if each.checked == code)
 
     def _blame(self, job: Job, status: int) -> None:
         """Remember what the child has died of. Raises DagFactoryError where leaving something out cannot mend it."""
@@ -238,7 +228,8 @@ class Preflight:
         if thing[0] in _WHAT and thing not in self._culprits and not went_on:
             if error:
                 log.warning("The preflight ended at %s: %s", thing, error)
-            self._culprits[thing] = _Culprit(f"{_WHAT[thing[0]].format(*thing)} {how}", job.now)
+            self._culprits.add(thing, f"{_WHAT[thing[0]].format(*thing)} {how}", job.now)
+            self._take_from_pool(thing, self._late + self.grace if self._late else 0.0)
             if self._attempts < ATTEMPTS:
                 return
             raise DagFactoryError(f"the preflight is given up after {ATTEMPTS} crashes; the last one: {thing}: {how}")
@@ -254,7 +245,13 @@ class Preflight:
             if outcome == VERIFIED:
                 self._verified.add(thing)
             else:
-                self._culprits[thing] = _Culprit(reason, job.now)
+                self._culprits.add(thing, reason, job.now)
+                self._take_from_pool(thing, self.settings.build_timeout)
+
+    def _take_from_pool(self, thing: Thing, seconds: float) -> None:
+        """Count the time that a document has taken: the next child of this job has no more than what is left."""
+        if thing[0] in DOCUMENTS:
+            self._pool -= seconds
 
 
 _NEEDED = (
@@ -273,7 +270,9 @@ _OPTIONAL = (  # whoever serialises a DAG asks for them
 _WHAT = {
     MODULE: "the import",
     IMPORT: "the import",
-    TENANT: "working out its DAGs",
+    TENANT: WORK["tenants"],
+    FLAG: WORK["flags"],
+    DEFAULTS: WORK["defaults"],
     DAG: "building {3}",
 }
 

@@ -104,7 +104,7 @@ class ProjectConfig(ConfigNode):
 
     def decide(self, definition: Definition) -> dict[str, Decision]:
         """Return what the flags that a builder declares say for this project: its name is the targeting key."""
-        from .flags import FlagSet
+        from .flag_set import FlagSet
 
         context = {"targetingKey": self._name, "project": self._name, "environment": self["environment"]}
         decisions: dict[str, Decision] = {}

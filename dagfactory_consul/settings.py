@@ -117,7 +117,7 @@ class Settings:
     )
     shards: int = _setting(128, "Bundle mode: how many files there are for tenants to share, at most.")
     import_timeout: float = _setting(10.0, "Seconds that one module of builders may take to import.")
-    build_timeout: float = _setting(5.0, "Seconds that one DAG may take to build.")
+    build_timeout: float = _setting(5.0, "Seconds that one DAG may take to build, and one document to plan.")
 
     @classmethod
     def read(cls, **overrides: Any) -> Settings:

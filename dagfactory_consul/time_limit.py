@@ -82,9 +82,12 @@ class time_limit:  # noqa: N801  # used as a function is
             if self._on_import is not None:
                 self._on_import()
         else:
-            self._used += passed
-            if self._used >= self.seconds:
-                raise TimeLimitExceededError(f"{self.what} took longer than {self.seconds:g} s")
+            self._count(passed)
+
+    def _count(self, passed: float) -> None:
+        self._used += passed
+        if self._used >= self.seconds:
+            raise TimeLimitExceededError(f"{self.what} took longer than {self.seconds:g} s")
 
 
 def _imports_airflow(frame: FrameType | None) -> bool:

@@ -11,36 +11,32 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import math
 import os
 import sys
 import time
 import traceback
-import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from . import __version__
-from .assembly import Assembly, NotTriedError
+from .assembly import Assembly
 from .builders import build_dag
 from .child import cut_loose, flush, follow
-from .errors import BuilderError, BuildError
+from .document_limits import DocumentLimits
+from .errors import BrokenOffError, BuilderError, BuildError, NotTriedError
+from .job import DAG, IMPORT, MODULE, Job, Known, thing_of_dag, thing_of_document
 from .note import Note, Thing
 from .papers import HUNG, VERIFIED, Modules, Papers, Result
 from .registry import Registry, registry
 from .release import DRAINING, Placement, Release
-from .replan import InForce, replan
+from .replan import Outcome, replan
 from .scouts import Scouts, cores
 from .settings import Settings
 from .settle import settle
-from .snapshot import Document, Snapshot
+from .snapshot import Document
 from .time_limit import TimeLimitExceededError, time_limit
-
-MODULE, IMPORT, TENANT, DAG = "module", "import", "tenant", "dag"
-"""The kinds of things that are somebody's code: whatever they do harms themselves alone."""
 
 STAGE_SECONDS = 60.0
 """How long one stage of our own may take: the plan of 10,000 tenants takes two seconds."""
@@ -51,41 +47,6 @@ DAGs of one tenant that tenant's others."""
 
 SCOUTED = 40
 """So many DAGs to verify are worth a process for each core."""
-
-
-class Job(NamedTuple):
-    """What is to be tried."""
-
-    snapshot: Snapshot
-    before: Release | None
-    """What is in force: `checked` of its placements says with which code they were verified."""
-    unfinished: Mapping[str, bool]
-    """Whether a DAG that drains has unfinished runs, by its id; not in it: not known."""
-    now: float
-    """Seconds since the epoch."""
-    sources: tuple[str, ...]
-    """Where the builders are: modules, or absolute folders and files below `root`."""
-    root: Path
-    """Where this version of the builders' code lies."""
-    code: str
-    """The fingerprint of the code below `root`, "" if there is none."""
-    pools: frozenset[str] | None = None
-    """The names of Airflow's pools; None where they cannot be known."""
-    deadline: float = math.inf
-    """When to try no more DAGs, by the monotonic clock: those that were not stay as they were."""
-
-
-class Known(NamedTuple):
-    """What earlier trials have shown."""
-
-    culprits: dict[Thing, str]
-    """What crashed or hung, and how: it is not tried again."""
-    verified: set[Thing]
-    """The DAGs that were verified, besides those that what is in force says it of."""
-    planned: Snapshot | None
-    """The snapshot that what is in force was planned from."""
-    modules: Mapping[str, Modules]
-    """What results have said of the builders' modules, by the code's fingerprint."""
 
 
 def run(job: Job, settings: Settings, known: Known, note: Note, papers: Papers, parent: int) -> NoReturn:
@@ -118,13 +79,13 @@ class _Trial:
         self._load()
         self.fingerprint = _fingerprint(self.job.code, registry)
         self._stage("planning")
-        wanted = self._settle()
+        wanted, outcome = self._settle()
         self._count_crashes(wanted)
         self._stage("building")
         self._send_scouts(wanted)
         assembly = Assembly(registry, build_timeout=self.settings.build_timeout)
         made = assembly.keep_good(wanted, self.job.before, self._verified, stays_shown=True)
-        result = self._result(made)
+        result = self._result(made, outcome)
         self._stage("writing the result")
         self.papers.write(result, self.before)
 
@@ -158,22 +119,23 @@ class _Trial:
         registry.watch = lambda module: self._at((MODULE, self.job.code, module), registry.time_limit, BuilderError)
         registry.load(self.job.sources)
 
-    def _settle(self) -> Release:
-        job, planned = self.job, self.known.planned
-        in_force = InForce(job.before, planned) if job.before is not None and planned is not None else None
+    def _settle(self) -> tuple[Release, Outcome]:
+        job = self.job
         plan = replan(
             job.snapshot,
             registry,
             self.settings.environment,
-            in_force,
+            self.known.in_force(job, self.fingerprint),
             fingerprint=self.fingerprint,
             now=job.now,
             max_dags=self.settings.max_dags,
             last_good=job.before,
-            watched=lambda some: _watched(some, self._tenant),
+            limits=DocumentLimits(
+                self.settings.build_timeout, pool=self.known.pool, begin=self._begin, late=self._note_late
+            ),
         )
         self._stage("settling")
-        return settle(
+        wanted = settle(
             job.before,
             plan,
             now=job.now,
@@ -181,16 +143,20 @@ class _Trial:
             unfinished=job.unfinished.get,
             fingerprint=self.fingerprint,
         )
+        return wanted, Outcome(plan.problems, plan.again)
 
-    def _tenant(self, document: Document) -> Document:
-        """Note that a tenant is planned, which runs its builders' models. One that has crashed counts as malformed."""
-        text = zlib.crc32(self.job.snapshot.lines[document.key].encode())
-        thing = (TENANT, self.fingerprint, document.key, f"{text:08x}")
-        try:
-            with self._at(thing, self.settings.build_timeout, BuildError):
-                return document
-        except BuildError as error:
-            return document._replace(value=None, malformed=str(error))
+    def _begin(self, document: Document, limit: float) -> None:
+        """Note that models or rules run for a document. Raises BrokenOffError: they crashed or hung before."""
+        self._end_if_forked()
+        thing = thing_of_document(self.job.snapshot, document.key, self.fingerprint)
+        if reason := self.known.culprits.get(thing):
+            raise BrokenOffError(reason, key=document.key)
+        self.note.put(thing, limit)
+
+    def _note_late(self, document: Document, reason: str) -> None:
+        thing = thing_of_document(self.job.snapshot, document.key, self.fingerprint)
+        self.known.culprits[thing] = reason
+        self.papers.note_down(HUNG, thing, reason)
 
     def _count_crashes(self, wanted: Release) -> None:
         self.crashed.clear()
@@ -234,7 +200,7 @@ class _Trial:
                 self._verified(placed)
 
     def _thing(self, placed: Placement) -> Thing:
-        return thing_of(placed, self.fingerprint)
+        return thing_of_dag(placed, self.fingerprint)
 
     def _is_verified(self, placed: Placement) -> bool:
         """Say whether this code has built a DAG from this spec in this state: a builder may fail only as it drains."""
@@ -301,26 +267,11 @@ class _Trial:
             return False
         return True
 
-    def _result(self, made: Release) -> Result:
+    def _result(self, made: Release, outcome: Outcome) -> Result:
         """Return the result; where the code lies on this machine is in none of it."""
         here = f"{registry.root}/"
         problems = tuple(each._replace(message=each.message.replace(here, "./")) for each in made.problems)
-        return Result(made._replace(problems=problems), self._modules())
-
-
-@dataclass(frozen=True, eq=False)
-class _Watched(Snapshot):
-    """A snapshot that hands out each tenant's document only when it is that tenant's turn to be planned."""
-
-    watch: Callable[[Document], Document] = lambda document: document
-
-    def under(self, folder: str) -> Iterator[Document]:
-        documents = super().under(folder)
-        return map(self.watch, documents) if folder == "tenants" else documents
-
-
-def _watched(snapshot: Snapshot, watch: Callable[[Document], Document]) -> Snapshot:
-    return _Watched(**{each.name: getattr(snapshot, each.name) for each in fields(Snapshot)}, watch=watch)
+        return Result(made._replace(problems=problems), self._modules(), outcome)
 
 
 def _why_not_tried(crashed: Sequence[tuple[str | None, str]], tenant: str | None) -> list[str]:
@@ -332,11 +283,6 @@ def _why_not_tried(crashed: Sequence[tuple[str | None, str]], tenant: str | None
     if len({each for each, _ in crashed}) >= CRASHES:
         return [dag_id for _, dag_id in crashed]
     return own if len(own) >= CRASHES else []
-
-
-def thing_of(placed: Placement, fingerprint: str) -> Thing:
-    """Return what building a DAG with some code goes by."""
-    return (DAG, fingerprint, placed.spec.builder, placed.spec.dag_id, placed.spec.hash, placed.state)
 
 
 def _fingerprint(code: str, loaded: Registry) -> str:

@@ -9,9 +9,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.bases.timetable import BaseTimetable
 
-from dagfactory_consul.assembly import Assembly, NotTriedError
+from dagfactory_consul.assembly import Assembly
 from dagfactory_consul.builders import DagBuilder, build_dag
-from dagfactory_consul.errors import BuildError
+from dagfactory_consul.errors import BuildError, NotTriedError
 from dagfactory_consul.models import DagConfig
 from dagfactory_consul.release import ACTIVE, DRAINING, GONE, Placement, Release
 from dagfactory_consul.spec import DagSpec

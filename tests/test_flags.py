@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dagfactory_consul.decisions import Decision, FlagValues
 from dagfactory_consul.errors import DocumentError
-from dagfactory_consul.flags import Flag, FlagSet
+from dagfactory_consul.flag_set import FlagSet
+from dagfactory_consul.flags import Flag
 from dagfactory_consul.snapshot import Document
 from tests.making import json_values
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dagfactory_consul import preflight
 from dagfactory_consul.errors import DagFactoryError
 from dagfactory_consul.preflight import Job, Preflight, Result
 from dagfactory_consul.release import ACTIVE, DRAINING, Placement, Release
@@ -41,6 +42,11 @@ class MoodyConfig(DagConfig):
     def _may_crash(self):
         if self.mood == "crashing model":
             os._exit(1)
+        if self.mood == "refused":
+            note("refused", "x")
+            raise ValueError("it is refused")
+        if self.mood == "hanging model":
+            note("hung", "x")
         while self.mood == "hanging model":
             pass
         return self
@@ -162,9 +168,11 @@ class Field:
         *,
         now: float = 0.0,
         unfinished: Mapping[str, bool] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return a job for these tenants by their moods, with one DAG each; `Calm/…` names another builder."""
         documents = {f"tenants/{tenant}": _document(mood) for tenant, mood in moods.items() if mood is not None}
+        documents |= more or {}
         sources = (str(self.root / "0/builders"),)
         return Job(
             snapshot_of(documents), before, {} if unfinished is None else unfinished, now, sources, self.root, self.code
@@ -312,6 +320,47 @@ def test_a_dag_that_crashed_is_remembered(field: Field) -> None:
         tries.append(field.built())
     assert tries == [{"a__moody": 1, "b__moody": 1}, {}, {"a__moody": 1, "b__moody": 1}]
     assert moods(before) == {"a__moody": "good", "b__moody": "better"}
+
+
+@pytest.mark.parametrize("mood", ["crashing model", "hanging model"])
+def test_defaults_that_crash_are_nobodys_else(field: Field, mood: str) -> None:
+    """They keep their last good contents, their own key is named, and a tenant's change goes through."""
+    good = {"defaults": {"attributes": {"tier": "gold"}}}
+    before = field.fly({"a": "good"}, more=good).release
+    result = field.fly({"a": "better"}, before, more={"defaults": {"dags": {"Moody": {"mood": mood}}}})
+    assert moods(result.release) == {"a__moody": "better"}
+    assert result.release.dags["a__moody"].spec.attributes == {"tier": "gold"}
+    (problem,) = result.release.problems
+    assert (problem.key, problem.tenant) == ("defaults", None)
+    assert "In force instead: its last good contents" in problem.message
+
+
+def test_documents_that_hang_are_forgotten_one_by_one(field: Field) -> None:
+    """Each that is tried again may take its whole limit, so no more than one is in a minute."""
+    wanted = {"a": "hanging model", "b": "hanging model", "c": "good"}
+    tries, before = [], None
+    for now in (0.0, 700.0, 710.0, 770.0):
+        before = field.fly({**wanted, "d": f"{now}"}, before, now=now).release
+        tries.append(len(field.read("hung")))
+    assert tries == [2, 1, 0, 1]
+
+
+def test_a_document_with_problems_is_not_worked_out_again(field: Field) -> None:
+    """Others' changes cost it nothing, and its problem stays."""
+    before = field.fly({"a": "refused", "b": "good"}).release
+    after = field.fly({"a": "refused", "b": "better"}, before).release
+    assert field.read("refused") == ["x"]
+    assert [each.tenant for each in after.problems] == ["a"]
+    assert moods(after) == {"b__moody": "better"}
+
+
+def test_documents_that_hang_cost_little_together(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once some have used up the time for slow documents each of the others has next to none."""
+    monkeypatch.setattr(preflight, "POOL", 1.5)
+    result = field.fly({f"t{number}": "hanging model" for number in range(5)} | {"z": "good"})
+    limits = [each.message.rpartition("than ")[2] for each in result.release.problems]
+    assert limits == ["1 s", "1 s", "0.5 s", "0.5 s", "0.5 s"]
+    assert moods(result.release) == {"z__moody": "good"}
 
 
 def test_a_crash_costs_one_attempt(field: Field) -> None:

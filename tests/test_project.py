@@ -21,11 +21,14 @@ ROWS = (
         "templates fields strict"
     ),
     "stores stores.*",
-    "snapshot guard client",
-    "references spec targeting flags builders allowed checks registry factory plan replan release settle changes",
+    "snapshot document_limits guard client",
+    (
+        "references spec targeting flags flag_set builders allowed checks registry factory defaults plan replan "
+        "release settle changes"
+    ),
     "arrangement contents manifest signature head history codebase edition occupancy template_files",
     "runtime runs columns next_run verify assembly",
-    "note papers child scouts trial preflight",
+    "note papers job culprits child scouts trial preflight",
     "renewal parse task_start project loader hook provider",
     "generated watch layout unfound import_errors retention rivals reporting failure advice",
     "trust agreement rollout processor worker cron bundle plugin",
