@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,8 +84,9 @@ def test_the_readme_builder_builds() -> None:
     source = next(each for each in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "@builder" in each)
     exec(compile(source, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102  # it is ours
     dag = DAGFactory("production").create("Report", {"days": 14}, tenant="acme").build()
-    made = dag.get_task("make")
+    made: Any = dag.get_task("make")
     assert getattr(made, "bash_command", None) == 'report "$TENANT" "$DAYS" "$FORMAT"'
+    made.render_template_fields({"dag": dag})
     assert getattr(made, "env", None) == {"TENANT": "acme", "DAYS": "14", "FORMAT": "csv"}
     with pytest.raises(BuildError, match="did you mean 'days'"):
         DAGFactory("production").create("Report", {"dayz": 14})
