@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 
 from dagfactory_consul import DAGFactory
 from dagfactory_consul.builders import DagBuilder
+from dagfactory_consul.plan import plan
 from dagfactory_consul.registry import registry
+from dagfactory_consul.tenants import Macro
+from tests.making import registry_of, snapshot_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ("{{ 1/0 }}", "{% raw %}", "; touch owned", "$(touch owned)", '"; touch owned; "', "../..", "x.sh", "-rf")
@@ -65,6 +69,31 @@ def test_the_builder_of_the_page_on_builders(tmp_path: Path, hostile: str) -> No
     seen = run("Export", config, {}, tmp_path)
     assert seen == ["weekly.sql", hostile, hostile, "2026-01-01", hostile]
     assert not list(tmp_path.rglob("owned"))
+
+
+ALLOWED = [ROOT / "SECURITY.md", ROOT / "docs" / "configuration.md"]
+
+
+@pytest.mark.parametrize("page", ALLOWED, ids=lambda page: page.name)
+def test_the_defaults_for_tenants_who_write_themselves(page: Path) -> None:
+    """The `allow` that a page shows is valid, and refuses a tenant what is not its own."""
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    defaults = yaml.safe_load(next(each for each in blocks if "allow:" in each))
+    own = {"pool": "acme", "queue": "default", "owner": "acme", "priority": 10, "tags": ["gold"]}
+    others = {"pool": "globex", "queue": "root", "owner": "globex", "priority": 11, "tags": ["globex"]}
+    documents = {"defaults": defaults, "tenants/acme": {"dags": {"Job": {"airflow": own}}}}
+    assert plan(snapshot_of(documents), registry_of(), "production").problems == ()
+    for name, value in others.items():
+        documents["tenants/acme"] = {"dags": {"Job": {"airflow": {name: value}}}}
+        (problem,) = plan(snapshot_of(documents), registry_of(), "production").problems
+        assert "allow" in problem.message
+
+
+def test_the_macros_that_are_named() -> None:
+    """The page names all macros that a document may ever refer to."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    sentence = text.partition("Of `macros` there are ")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", sentence) == list(get_args(Macro))
 
 
 def test_every_builder_that_is_shown_is_run() -> None:
