@@ -39,10 +39,13 @@ bench: $(READY) ## the benchmarks, one JSON line of figures each
 bench-bundle: $(READY) ## bundle mode on a real DAG processor; takes a quiet machine, and most of an hour
 	@for each in bundle 'bundle --load' bundle_task_start; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
-lock: $(READY) ## write requirements.lock anew from pyproject.toml; UPGRADE=1 takes newer releases
+lock: $(READY) ## write requirements.lock and the image's anew from pyproject.toml; UPGRADE=1 takes newer releases
 	printf '%s\n' 'uv==$(UV_VERSION)' hatchling editables | \
 	$(UV) pip compile pyproject.toml - --all-extras --group dev --universal --python-version 3.11 --quiet \
 	    --generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(UPGRADE),--upgrade) -o requirements.lock
+	printf '%s\n' hatchling | \
+	$(UV) pip compile pyproject.toml - -c requirements.lock --universal --python-version 3.11 --quiet \
+	    --generate-hashes --no-emit-index-url --no-annotate --no-header -o docker/requirements.lock
 
 compose-env: ## random secrets for docker-compose.yml, into .env
 	@docker/make-env
@@ -63,4 +66,5 @@ $(BIN)/uv:
 	    echo "Python 3.11 or later is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	         "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	awk '/^[^ ]/ {on = /^uv==/} on' requirements.lock > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/uv.txt

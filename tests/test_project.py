@@ -203,6 +203,28 @@ def test_the_lock_has_what_the_set_up_itself_needs() -> None:
     assert f"UV_VERSION := {locked['uv']}\n" in (ROOT / "Makefile").read_text()
 
 
+def test_uv_is_fetched_with_its_hashes() -> None:
+    """What the Makefile takes from the lock for the first step is uv alone, with all its hashes."""
+    (program,) = re.findall(r"awk '(.*uv==.*)' requirements\.lock", (ROOT / "Makefile").read_text())
+    done = subprocess.run(["awk", program, ROOT / "requirements.lock"], check=True, capture_output=True, text=True)
+    first, *hashes = done.stdout.replace("\\\n", "").split()
+    assert re.fullmatch(r"uv==\S+", first)
+    assert len(hashes) > 5
+    assert all(each.startswith("--hash=sha256:") for each in hashes)
+
+
+def test_the_images_lock_is_a_part_of_the_lock() -> None:
+    """The image gets the packages that are tested, with their hashes, and none that only tests need."""
+    whole, part = (
+        {block.split("==")[0]: block for block in re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())}
+        for name in ("requirements.lock", "docker/requirements.lock")
+    )
+    assert all(whole[name] == block for name, block in part.items())
+    assert all("--hash=sha256:" in block for block in part.values())
+    assert {"apache-airflow", "py-consul", "hatchling"} <= part.keys()
+    assert not {"pytest", "ruff", "mypy"} & part.keys()
+
+
 def test_the_lock_has_all_that_the_project_asks_for() -> None:
     """What pyproject.toml names is locked: `make lock` has run since it was added."""
     said = tomllib.loads((ROOT / "pyproject.toml").read_text())
