@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from .decisions import FlagValues
-from .errors import BuilderError, BuildError
+from .errors import BuilderError, BuildError, describe
 from .models import DagConfig
 from .spec import DagSpec
 
@@ -199,7 +199,7 @@ def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) 
         with _unregistered():
             dag = definition.cls(spec, config, draining=draining).build()
     except (Exception, SystemExit) as error:  # a builder is somebody's code: what it raises harms this DAG alone
-        raise BuildError(f"{definition.name} ({definition.where}) raised {type(error).__name__}: {error}") from error
+        raise BuildError(f"{definition.name} ({definition.where}) raised {describe(error)}") from error
     found = getattr(dag, "dag_id", None)
     if found != spec.dag_id:
         raise BuildError(

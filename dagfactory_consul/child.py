@@ -7,6 +7,7 @@ import ctypes
 import gc
 import importlib
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -43,6 +44,21 @@ def follow(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(0)  # it died before it could take us with it
+
+
+def limit_memory(mebibytes: int) -> None:
+    """Let this process and its forks take so much memory more than they have now; 0 for no limit.
+
+    The limit is on data (RLIMIT_DATA), which is memory that is written to. The address space (RLIMIT_AS) also has
+    libraries and reserved arenas in it, by the gigabyte, however little of them is used.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):  # on a system without these
+        status = Path("/proc/self/status").read_text().splitlines()
+        now = next(int(line.split()[1]) for line in status if line.startswith("VmData:")) * 1024
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = now + mebibytes * 2**20
+        if mebibytes and (hard == resource.RLIM_INFINITY or wanted < hard):
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
 def flush() -> None:

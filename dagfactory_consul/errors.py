@@ -150,3 +150,11 @@ def near_miss(name: str, known: Iterable[str]) -> str:
         return ""
     shown = ", ".join(each[:_COMPARED] for each in names[:8])
     return f"; known: {shown}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def describe(error: BaseException) -> str:
+    """Say what somebody's code has raised; of memory that has run out, also which setting bounds it."""
+    said = f"{type(error).__name__}: {error}" if str(error) or not isinstance(error, MemoryError) else "MemoryError"
+    if isinstance(error, MemoryError):
+        said += " (the setting AIRFLOW__DAGFACTORY_CONSUL__BUILD_MEMORY says how much a change may take)"
+    return said

@@ -16,7 +16,7 @@ from . import defaults
 from .builders import Definition
 from .checks import Checks, explain_count, explain_invalid, explain_key, explain_templates_of_tenant
 from .document_limits import NoLimits, SlowRuleError
-from .errors import DocumentError
+from .errors import DocumentError, describe
 from .flag_set import FlagSet, Known, flags_of
 from .guard import DEFAULTS
 from .models import SEPARATOR, describe_bad_id, explain, is_id, is_tenant_id, shown
@@ -318,4 +318,4 @@ def _configured(definition: Definition, content: dict[str, Any], path: str) -> d
     except ValidationError as error:
         return explain(error, definition.config, path)
     except Exception as error:  # noqa: BLE001  # a model is somebody's code: what it raises harms this DAG alone
-        return f"{path}: {definition.config.__name__} cannot take it: {type(error).__name__}: {error}"
+        return f"{path}: {definition.config.__name__} cannot take it: {describe(error)}"

@@ -25,6 +25,7 @@ _NOT_NEGATIVE = (
     "drain_time",
     "import_timeout",
     "build_timeout",
+    "build_memory",
     "guard_minimum",
     "history_count",
     "history_age",
@@ -117,6 +118,11 @@ class Settings:
     )
     shards: int = _setting(128, "Bundle mode: how many files there are for tenants to share, at most.")
     import_timeout: float = _setting(10.0, "Seconds that one module of builders may take to import.")
+    build_memory: int = _setting(
+        1024,
+        "MiB of memory that trying a change may take in the child process, over what the DAG processor has; 0 for no "
+        "limit. The plan of 10,000 tenants takes 50. A tenant whose configuration takes more is a problem of its own.",
+    )
     build_timeout: float = _setting(5.0, "Seconds that one DAG may take to build, and one document to plan.")
 
     @classmethod

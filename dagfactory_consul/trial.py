@@ -23,7 +23,7 @@ from typing import NoReturn
 from . import __version__
 from .assembly import Assembly
 from .builders import build_dag
-from .child import cut_loose, flush, follow
+from .child import cut_loose, flush, follow, limit_memory
 from .document_limits import DocumentLimits
 from .errors import BrokenOffError, BuilderError, BuildError, NotTriedError
 from .job import DAG, IMPORT, MODULE, Job, Known, thing_of_dag, thing_of_document
@@ -53,6 +53,7 @@ def run(job: Job, settings: Settings, known: Known, note: Note, papers: Papers, 
     """Do all that a trial does, in a process that was just forked, and end it. Never returns, never raises."""
     try:
         cut_loose(parent)
+        limit_memory(settings.build_memory)
         _Trial(job, settings, known, note, papers).run()
     except BaseException as error:  # noqa: BLE001  # whatever it is, it ends with this process, and is told to the parent
         note.fail(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")

@@ -42,6 +42,8 @@ class MoodyConfig(DagConfig):
     def _may_crash(self):
         if self.mood == "crashing model":
             os._exit(1)
+        if self.mood == "greedy model":
+            hoard = ["x" * 2**20 for _ in range(2**20)]
         if self.mood == "refused":
             note("refused", "x")
             raise ValueError("it is refused")
@@ -83,6 +85,8 @@ class Moody(DagBuilder[MoodyConfig]):
             raise KeyboardInterrupt("as Ctrl-C")
         if mood == "recursion":
             self.be(mood, dag)
+        if mood == "greedy":
+            hoard = ["x" * 2**20 for _ in range(2**20)]
         if mood == "memory":
             raise MemoryError("no more")
         while mood == "hang":
@@ -137,6 +141,8 @@ BAD_MOODS = {
     "interrupt": "building a__moody ended with KeyboardInterrupt: as Ctrl-C",
     "recursion": "raised RecursionError",
     "memory": "raised MemoryError: no more",
+    "greedy": "raised MemoryError (the setting AIRFLOW__DAGFACTORY_CONSUL__BUILD_MEMORY says",
+    "greedy model": "MoodyConfig cannot take it: MemoryError (the setting AIRFLOW__DAGFACTORY_CONSUL__BUILD_",
     "hang": "building a__moody took longer than 1 s",
     "hang that swallows all": "building a__moody took longer than 1 s and could not be interrupted",
     "cycle": "Cycle detected in Dag",
@@ -157,7 +163,7 @@ class Field:
         self.here = folder
         self.root = folder / name
         write(self.root / "0/builders/moody.py", MOODY.format(here=str(folder)))
-        self.settings = Settings(state_dir=folder, build_timeout=1.0, import_timeout=1.0)
+        self.settings = Settings(state_dir=folder, build_timeout=1.0, import_timeout=1.0, build_memory=256)
         self.preflight = Preflight(self.settings, folder / f"preflight-{name}", grace=0.5)
         self.code = "code"
 
