@@ -19,7 +19,7 @@ STATUS = "status"
 """The key, below the deployment's name and beside the prefix, that holds its status."""
 
 NAMED = 1_000
-"""Keys, or DAGs, that a status names of a hold: a store's value has room for so many."""
+"""Keys, or DAGs, that a status names of a hold or among those that drain: a store's value has room for so many."""
 
 
 class Reporter:
@@ -94,7 +94,8 @@ class Reporter:
             "index": edition.snapshot.mark,
             "agreed": edition.head.at,
             "dags": len(edition.release.specs()) - len(draining),
-            "draining": draining,
+            "draining": draining[:NAMED],
+            "draining_count": len(draining),
             "held": _held(held) if held else None,
             "problems": _bounded(problems),
         }

@@ -12,7 +12,7 @@ from airflow.sdk.observability import stats
 from dagfactory_consul.edition import Edition
 from dagfactory_consul.errors import StoreUnreachable
 from dagfactory_consul.release import DRAINING
-from dagfactory_consul.reporting import Reporter
+from dagfactory_consul.reporting import NAMED, Reporter
 from dagfactory_consul.stores.base import Entry
 from dagfactory_consul.stores.memory import MemoryStore
 from tests.test_contents import placed
@@ -91,9 +91,19 @@ def test_the_status_says_what_is_in_force(reporter: Reporter, store: Counting) -
         "agreed": 5.0,
         "dags": 1,
         "draining": ["acme__old"],
+        "draining_count": 1,
         "held": held,
         "problems": ["tenants/x: bad"],
     }
+
+
+def test_the_status_names_as_many_as_it_has_room_for(reporter: Reporter, store: Counting) -> None:
+    """A store's value is bounded, so of thousands of DAGs that drain some are named, and all are counted."""
+    release = of(*(placed(f"acme__old-{number:04}", DRAINING, 2.0) for number in range(NAMED + 10)))
+    report(reporter, make(release, snapshot=SNAPSHOT).edition)
+    found = status(store.get("tested/status"))
+    assert found["draining_count"] == NAMED + 10
+    assert len(found["draining"]) == NAMED
 
 
 def test_the_status_is_written_when_it_changes(reporter: Reporter, store: Counting) -> None:

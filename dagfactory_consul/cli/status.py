@@ -38,7 +38,7 @@ def _show_deployment(status: dict[str, Any]) -> None:
         "version": f"{status['version']}, agreed {ago(time.time() - status['agreed'])}",
         "snapshot": f"{status['snapshot']}, index {status['index']}",
         "written": f"{ago(time.time() - status['at'])} by {status['by']}",
-        "DAGs": f"{status['dags']} active, {len(status['draining'])} draining",
+        "DAGs": f"{status['dags']} active, {status.get('draining_count', len(status['draining']))} draining",
     }
     for name, text in rows.items():
         print(f"{name:11} {text}")
