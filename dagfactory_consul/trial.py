@@ -15,7 +15,6 @@ import os
 import sys
 import time
 import traceback
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +23,7 @@ from . import __version__
 from .assembly import Assembly
 from .builders import build_dag
 from .child import cut_loose, flush, follow, limit_memory
+from .crashes import Crashes
 from .document_limits import DocumentLimits
 from .errors import BrokenOffError, BuilderError, BuildError, NotTriedError
 from .job import DAG, IMPORT, MODULE, Job, Known, thing_of_dag, thing_of_document
@@ -40,10 +40,6 @@ from .time_limit import TimeLimitExceededError, time_limit
 
 STAGE_SECONDS = 60.0
 """How long one stage of our own may take: the plan of 10,000 tenants takes two seconds."""
-
-CRASHES = 3
-"""After so many tenants for whom a builder crashed or hung its other DAGs are not tried with this code; after so many
-DAGs of one tenant that tenant's others."""
 
 SCOUTED = 40
 """So many DAGs to verify are worth a process for each core."""
@@ -72,8 +68,7 @@ class _Trial:
         self.process = os.getpid()
         self.fingerprint = ""
         self.before: Mapping[str, Placement] = job.before.dags if job.before is not None else {}
-        self.crashed: dict[str, list[tuple[str | None, str]]] = defaultdict(list)
-        """By builder, the tenants and DAGs for which it crashed or hung."""
+        self.crashes = Crashes(())
 
     def run(self) -> None:
         self._stage("importing the builders")
@@ -160,14 +155,16 @@ class _Trial:
         self.papers.note_down(HUNG, thing, reason)
 
     def _count_crashes(self, wanted: Release) -> None:
-        self.crashed.clear()
+        code = self.fingerprint
+        good = {placed.spec.builder for placed in self.before.values() if placed.checked == code}
+        self.crashes = Crashes(good | {thing[2] for thing in self.known.verified if thing[1] == code})
         for thing in self.known.culprits:
-            if thing[0] == DAG and thing[1] == self.fingerprint:
+            if thing[0] == DAG and thing[1] == code:
                 builder, dag_id, version = thing[2:5]
                 candidates = (wanted.dags.get(dag_id), self.before.get(dag_id))
                 if any(placed is not None and placed.spec.hash == version for placed in candidates):
                     tenant = next(placed.spec.tenant for placed in candidates if placed is not None)
-                    self.crashed[builder].append((tenant, dag_id))
+                    self.crashes.add(builder, tenant, dag_id)
 
     def _send_scouts(self, wanted: Release) -> None:
         """Where there is much to verify use all cores. What fails here is tried again, one by one."""
@@ -218,25 +215,25 @@ class _Trial:
         if time.monotonic() >= self.job.deadline:
             raise NotTriedError
         thing = self._thing(placed)
-        crashed = self.crashed[spec.builder]
-        if thing not in self.known.culprits and (dag_ids := _why_not_tried(crashed, spec.tenant)):
+        if thing not in self.known.culprits and (dag_ids := self.crashes.why_not_tried(spec.builder, spec.tenant)):
             raise BuildError(f"not tried: {spec.builder} crashed or hung for {', '.join(dag_ids)}")
+        limit = self.crashes.limit(spec.builder, self.settings.build_timeout)
         try:
-            with self._at(thing, self.settings.build_timeout, BuildError):
-                self._build(placed)
+            with self._at(thing, limit, BuildError):
+                self._build(placed, limit)
         except TimeLimitExceededError as error:
             self.known.culprits[thing] = str(error)
-            crashed.append((spec.tenant, spec.dag_id))
+            self.crashes.add(spec.builder, spec.tenant, spec.dag_id)
             raise BuildError(str(error)) from error
         self.papers.note_down(VERIFIED, thing)
         self.known.verified.add(thing)
+        self.crashes.succeeded(spec.builder)
         return placed._replace(checked=self.fingerprint)
 
-    def _build(self, placed: Placement) -> None:
+    def _build(self, placed: Placement, limit: float) -> None:
         from .verify import verify_spec
 
         spec = placed.spec
-        limit = self.settings.build_timeout
 
         def renew() -> None:
             """Tell the parent that the time in which Airflow is imported is not the builder's."""
@@ -273,17 +270,6 @@ class _Trial:
         here = f"{registry.root}/"
         problems = tuple(each._replace(message=each.message.replace(here, "./")) for each in made.problems)
         return Result(made._replace(problems=problems), self._modules(), outcome)
-
-
-def _why_not_tried(crashed: Sequence[tuple[str | None, str]], tenant: str | None) -> list[str]:
-    """Return the DAGs for whose sake a builder is not tried for a tenant; none where it is.
-
-    One tenant's configuration may be all that is wrong, so its crashes alone count for that tenant alone.
-    """
-    own = [dag_id for each, dag_id in crashed if each == tenant]
-    if len({each for each, _ in crashed}) >= CRASHES:
-        return [dag_id for _, dag_id in crashed]
-    return own if len(own) >= CRASHES else []
 
 
 def _fingerprint(code: str, loaded: Registry) -> str:

@@ -28,7 +28,7 @@ ROWS = (
     ),
     "arrangement contents manifest signature head history codebase edition occupancy template_files",
     "runtime runs columns next_run verify assembly",
-    "note papers job culprits child scouts trial preflight",
+    "note papers job culprits crashes child scouts trial preflight",
     "renewal parse task_start project loader hook provider",
     "generated watch layout unfound import_errors retention rivals reporting failure advice",
     "trust agreement rollout processor worker cron bundle plugin",
