@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -92,6 +93,21 @@ def test_a_tenants_dag_runs(airflow: Airflow) -> None:
     airflow.run("-m", "airflow", "dags", "test", "acme__process_messages")
     result = airflow.result("acme/process_messages")
     assert (result["parser"], result["by_customer"]) == ("v2", {"acme": 150})
+
+
+def test_hostile_values_are_data_in_a_run(airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run reads the records of customers of hostile names, of which there are none, and does nothing else."""
+    hostile = ["; touch owned", "$(touch owned)", "`touch owned`", "../..", "x.sh", "x.sql", "-rf"]
+    project = {name: {"customers": ["acme", *hostile]} for name in GROUPS}
+    store, results = tmp_path / "config", tmp_path / "$(touch owned); x.sh"
+    shutil.copytree(ROOT / "demo" / "config", store)
+    (store / "projects" / "flywheel.yaml").write_text(json.dumps({"environment": "x.sh", "schedule": None, **project}))
+    monkeypatch.setitem(airflow.env, "AIRFLOW__DAGFACTORY_CONSUL__STORE", str(store))
+    monkeypatch.setitem(airflow.env, "DAGFACTORY_EXAMPLE_OUTPUT", str(results))
+    airflow.run("-m", "airflow", "dags", "test", "flywheel")
+    (report,) = (results / "flywheel" / "report").glob("*/result.json")
+    assert json.loads(report.read_text())["customers"].keys() == {"acme"}
+    assert not [*tmp_path.rglob("owned"), *airflow.home.rglob("owned")]
 
 
 def test_the_projects_dag_runs_both_builders_and_joins_what_they_found(airflow: Airflow) -> None:
