@@ -7,6 +7,7 @@ store stands a folder on this machine, which the processor fills: a worker that 
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
@@ -45,6 +46,8 @@ class History(StoreUser):
         self.deployment = deployment
         self.folder = folder
         self.fill = fill
+        self._sizes: dict[str, int] = {}
+        """How many bytes contents take in the store, by reference, as far as that was asked for."""
 
     def put(self, blobs: Mapping[str, bytes], version: Version | None = None) -> None:
         """Write contents, and then the version that they belong to. Raises StoreError."""
@@ -133,6 +136,27 @@ class History(StoreUser):
         own = [parts[1:] for parts in names if parts[0] == self.deployment and len(parts) == 3]
         versions = {name.partition(".part")[0] for kind, name in own if kind == _VERSIONS}
         return versions, {name.partition(".part")[0] for kind, name in own if kind == _BLOBS}
+
+    def sizes(self, refs: Collection[str], until: float) -> Mapping[str, int] | None:
+        """Return how many bytes contents take in the store; None if that was not known by then (monotonic clock).
+
+        What was found out is remembered, so that the next call needs less time. Missing contents take none.
+
+        Raises:
+            StoreError: the store does not answer.
+            SnapshotError: some of them are damaged.
+        """
+        self._sizes = {ref: size for ref, size in self._sizes.items() if ref in refs}
+        for ref in refs:
+            if ref in self._sizes:
+                continue
+            if time.monotonic() > until:
+                return None
+            data = self._kept(_BLOBS, ref)
+            if data is None:
+                data = self._fetch(_BLOBS, [ref]).get(ref)
+            self._sizes[ref] = len(zlib.compress(data)) if data is not None else 0
+        return self._sizes
 
     def drop(self, versions: Collection[str], blobs: Collection[str]) -> None:
         """Remove versions, and then contents that none needs. Raises StoreError."""

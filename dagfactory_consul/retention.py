@@ -21,7 +21,7 @@ class Retention:
 
     Args:
         history: of the deployment.
-        settings: with the age and the count.
+        settings: with the age, the count and the bytes.
         in_use: returns the versions that an unfinished run or a current DAG needs.
         clock: seconds since the epoch.
     """
@@ -40,6 +40,7 @@ class Retention:
     ) -> None:
         self.history = history
         self.count = settings.history_count
+        self.bytes = settings.history_bytes
         self.age = settings.history_age
         self.in_use = in_use
         self.clock = clock
@@ -78,6 +79,8 @@ class Retention:
                 versions += [version] if version is not None else []
         keep = self._kept(versions, in_use | damaged)
         needed = edition.references()
+        too_much = self._too_much([each for each in versions if each.name in keep], in_use | damaged, needed, end)
+        keep -= too_much
         if (missing := needed - blobs) or edition.version.name not in names:
             log.warning("%s lacks some of what is in force: it is written again", self.history.store.url)
             self.history.put(self.history.get(missing), edition.version)
@@ -89,7 +92,7 @@ class Retention:
         garbage = [] if damaged else sorted(unneeded & self._unneeded)[: self.AT_ONCE]
         self.history.drop(drop, garbage)
         self._unneeded = unneeded - set(garbage)
-        self._sweep_here(edition, in_use | damaged)
+        self._sweep_here(edition, in_use | damaged, too_much)
         if self.AT_ONCE in (len(drop), len(garbage)):
             self._come_back_soon()
         if drop:
@@ -98,10 +101,27 @@ class Retention:
     def _come_back_soon(self) -> None:
         self._swept -= self.INTERVAL * 0.95
 
-    def _sweep_here(self, edition: Edition, in_use: set[str]) -> None:
+    def _too_much(self, versions: list[Version], in_use: set[str], needed: set[str], end: float) -> set[str]:
+        """Return the versions for which the store has no room: the oldest of those that are not in use."""
+        sizes = self.history.sizes({*needed, *(ref for version in versions for ref in version.blobs())}, end)
+        if sizes is None:
+            self._come_back_soon()  # what was looked at is remembered
+            return set()
+        counted = needed.union(*(version.blobs() for version in versions if version.name in in_use))
+        total = sum(sizes[ref] for ref in counted)
+        others = (version for version in versions if version.name not in in_use)
+        ordered = sorted(others, key=lambda version: version.at, reverse=True)
+        for position, version in enumerate(ordered):
+            total += sum(sizes[ref] for ref in version.blobs() - counted)
+            counted |= version.blobs()
+            if total > self.bytes:
+                return {each.name for each in ordered[position:]}
+        return set()
+
+    def _sweep_here(self, edition: Edition, in_use: set[str], too_much: set[str]) -> None:
         """Do the same with this machine's copies: what is dropped from the store may have been by another processor."""
         versions = self.history.versions_here()
-        keep = self._kept(versions, in_use)
+        keep = self._kept(versions, in_use) - too_much
         needed = edition.references()
         needed = needed.union(*(version.blobs() for version in versions if version.name in keep))
         self.history.keep_here(keep, needed)

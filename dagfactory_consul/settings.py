@@ -29,6 +29,7 @@ _NOT_NEGATIVE = (
     "guard_minimum",
     "history_count",
     "history_age",
+    "history_bytes",
     "own_files",
     "max_document_bytes",
     "max_dags",
@@ -103,6 +104,11 @@ class Settings:
     )
     history_count: int = _setting(
         500, "How many versions the history keeps, besides those in use by an unfinished run or a current DAG."
+    )
+    history_bytes: int = _setting(
+        268_435_456,
+        "Bytes that the history may take in the store: Consul keeps all of them in memory. The oldest versions go "
+        "first; those in use stay, however large.",
     )
     history_age: float = _setting(
         2_592_000.0, "Seconds that a version is kept in the history after it went out of force, unless it is in use."

@@ -66,6 +66,39 @@ def test_what_is_young_and_among_the_newest_stays(kept: Kept) -> None:
     assert kept.left() == kept.names[-2:]
 
 
+def stored(kept: Kept) -> int:
+    """Return how many bytes the contents of all versions take in the store."""
+    refs = {ref for edition in kept.editions for ref in (*edition.references(), *edition.version.blobs())}
+    sizes = kept.history.sizes(refs, float("inf"))
+    assert sizes is not None
+    return sum(sizes.values())
+
+
+def test_the_oldest_go_where_the_store_has_no_room(kept: Kept) -> None:
+    """The history takes so many bytes at most, and the newest versions that fit stay."""
+    retention = kept.retention(history_bytes=stored(kept) - 1)
+    retention.sweep(kept.editions[-1], now=True)
+    assert kept.left() == kept.names[1:]
+    kept.retention(history_bytes=stored(kept) // 2).sweep(kept.editions[-1], now=True)
+    assert kept.names[-1] in kept.left()
+    assert 0 < len(kept.left()) < 4
+
+
+def test_what_is_in_use_stays_however_large(kept: Kept) -> None:
+    """No limit takes away what a run or a DAG needs."""
+    kept.used = {kept.names[0]}
+    kept.retention(history_bytes=0).sweep(kept.editions[-1], now=True)
+    assert kept.left() == [kept.names[0], kept.names[-1]]
+    assert kept.history.get(kept.editions[0].version.blobs())
+
+
+def test_sizes_that_are_not_known_in_time_drop_nothing(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sweep has no time to weigh stays until a next one has."""
+    monkeypatch.setattr(kept.history, "sizes", lambda _refs, _until: None)
+    kept.retention(history_bytes=0).sweep(kept.editions[-1], now=True)
+    assert kept.left() == kept.names
+
+
 def test_a_versions_age_begins_when_it_goes_out_of_force(kept: Kept) -> None:
     """What was in force for a year, until yesterday, is a day old."""
     kept.clock.now += 365 * DAY
