@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import fields
-from .builders import DRAINING
+from .builders import DRAINING, FORMER
 from .models import OPERATOR_ONLY
 from .problems import printable
 from .references import matches
@@ -30,7 +30,7 @@ def explain_choice(
         path: where it stands there.
         allow: what the defaults allow.
         tenant: whose it is.
-        reserved: the tags that are the factory's own, besides `draining`.
+        reserved: the tags that are the factory's own, besides those of a DAG's state.
     """
     for field, name in _LISTS.items():
         value, patterns = airflow.get(field), getattr(allow, name)
@@ -49,7 +49,7 @@ def explain_choice(
 def explain_tags(tags: Any, path: str, allow: Allow, tenant: str, reserved: Container[str]) -> str | None:
     """Say which of a tenant's tags it may not choose; None if it may choose all of them."""
     for tag in tags if isinstance(tags, list | tuple) else ():
-        if tag == DRAINING or tag in reserved:
+        if tag in {DRAINING, FORMER} or tag in reserved:
             return f"{path}: {tag!r} is a tag that the factory gives: take another one"
         if allow.tags is not None and not _any(str(tag), allow.tags, tenant):
             return _refusal(path, "tags")

@@ -64,6 +64,7 @@ class Assembly:
         make: Callable[[Placement], Placement],
         *,
         stays_shown: bool = False,
+        now: float = 0.0,
     ) -> Release:
         """Make all DAGs that are to be shown. One that cannot be made falls back on what was in force before.
 
@@ -73,6 +74,7 @@ class Assembly:
             make: makes one DAG, and says how it is placed then. Raises BuildError where it cannot be made.
             stays_shown: what is in force, and cannot be made from its old spec either, stays exactly as it was, for it
                 goes on being shown. At a parse it is not.
+            now: seconds since the epoch: since when that which falls back is refused, unless it was already.
 
         Returns:
             The release as it could be made: with what was fallen back on, and the problems.
@@ -85,7 +87,7 @@ class Assembly:
                 placements[dag_id] = placed
                 continue
             old = before.dags.get(dag_id) if before is not None else None
-            kept, error, made = self._first_good(placed, old, make)
+            kept, error, made = self._first_good(placed, old, make, now)
             if isinstance(error, NotTriedError):
                 untried.append(dag_id)
                 kept = kept if made else old
@@ -100,7 +102,7 @@ class Assembly:
         return release._replace(dags=placements, problems=tuple(at_most(problems)))
 
     def _first_good(
-        self, placed: Placement, old: Placement | None, make: Callable[[Placement], Placement]
+        self, placed: Placement, old: Placement | None, make: Callable[[Placement], Placement], now: float
     ) -> tuple[Placement | None, BuildError | None, bool]:
         """Return the placement that stays, what was wrong with the new one, and whether one of the two was made."""
         if placed.spec.builder not in self.registry and not self._import(placed):
@@ -116,7 +118,8 @@ class Assembly:
         if old.spec.hash == placed.spec.hash:
             return old, wrong, False
         # Only the spec is what it was: that it drains, say, is news all the same.
-        old = placed._replace(spec=old.spec, checked=old.checked)
+        refused = old.refused if isinstance(wrong, NotTriedError) else old.refused or now
+        old = placed._replace(spec=old.spec, checked=old.checked, refused=refused)
         try:
             return make(old), wrong, True
         except BuildError:
@@ -136,7 +139,9 @@ class Assembly:
             raise BuildError(f"{name} is not tried again at this parse: {reason}")
         try:
             with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
-                return build_dag(self.registry[name], placed.spec, draining=placed.state == DRAINING)
+                return build_dag(
+                    self.registry[name], placed.spec, draining=placed.state == DRAINING, refused=placed.refused
+                )
         except TimeLimitExceededError as error:
             self._hung[name, placed.spec.tenant] = str(error)
             self._waited += self.build_timeout

@@ -7,7 +7,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=DagConfig)
 
 DRAINING = "draining"
+FORMER = "former-configuration"
+"""The tag of a DAG that keeps a former configuration, because the present one is refused."""
 """The tag of a DAG that is switched off, and stays until its runs have ended."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -188,8 +190,14 @@ class DagBuilder(Generic[Config]):
         return self.config.description or (type(self).__doc__ or "").strip().partition("\n")[0] or None
 
 
-def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) -> DAG:
+def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False, refused: float = 0.0) -> DAG:
     """Build the DAG of a spec, and check that it is what the spec says.
+
+    Args:
+        definition: its builder.
+        spec: all that determines it.
+        draining: it gets no new runs.
+        refused: since when its present configuration is refused, so that this spec is a former one; 0 if it is not.
 
     Raises:
         BuildError: the configuration does not fit the builder, or the builder raised.
@@ -207,6 +215,8 @@ def build_dag(definition: Definition, spec: DagSpec, *, draining: bool = False) 
         )
     if draining:
         _stop_scheduling(dag)
+    if refused:
+        _mark_former(dag, spec, refused)
     return dag
 
 
@@ -226,6 +236,18 @@ def _unregistered() -> Iterator[None]:
         yield
     finally:
         DagContext.current_autoregister_module_name = module
+
+
+def _mark_former(dag: DAG, spec: DagSpec, refused: float) -> None:
+    """Say on a DAG's page, and by a tag, that its configuration is a former one."""
+    since = datetime.fromtimestamp(refused, UTC)
+    note = (
+        f"**A former configuration**: since {since:%Y-%m-%d %H:%M:%S} UTC what `tenants/{spec.tenant}` says of this "
+        "DAG is refused, so it runs as it did before. Airflow's import errors and `dagfactory-consul status` say why."
+    )
+    dag.doc_md = f"{note}\n\n{dag.doc_md}" if dag.doc_md else note
+    if FORMER not in {each.casefold() for each in dag.tags}:
+        dag.tags.add(FORMER)
 
 
 def _stop_scheduling(dag: DAG) -> None:

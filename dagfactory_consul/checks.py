@@ -34,7 +34,7 @@ class Checks:
 
     Args:
         allow: the `allow` of these defaults.
-        reserved: the tags that are the factory's own, besides `draining`: the builders' names.
+        reserved: the tags that are the factory's own, besides those of a DAG's state: the builders' names.
     """
 
     def __init__(self, allow: Allow, reserved: Container[str]) -> None:

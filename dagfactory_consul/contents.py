@@ -31,7 +31,7 @@ _FEW = 5
 """Up to so many tenants have a sentence each in a file's header."""
 
 
-State = tuple[str, str, str, float]
+State = tuple[str, str, str, float, float]
 
 
 class Contents(NamedTuple):
@@ -123,7 +123,8 @@ class Contents(NamedTuple):
 
 def state_of(placed: Placement) -> State:
     """Return all that makes a DAG what it is: also where its builder stands, which may move."""
-    return placed.spec.hash, placed.state, placed.origin, placed.since if placed.state != ACTIVE else 0.0
+    since = placed.since if placed.state != ACTIVE else 0.0
+    return placed.spec.hash, placed.state, placed.origin, since, placed.refused
 
 
 def to_json(placed: Placement) -> dict[str, Any]:
@@ -131,6 +132,8 @@ def to_json(placed: Placement) -> dict[str, Any]:
     fields: dict[str, Any] = {"spec": placed.spec.to_json(), "origin": placed.origin}
     if placed.state != ACTIVE:
         fields |= {"state": placed.state, "since": placed.since}
+    if placed.refused:
+        fields["refused"] = placed.refused
     return fields
 
 

@@ -68,4 +68,4 @@ def _build(fields: dict[str, Any], root: Path | None) -> DAG:
     # As `release.placement_of` reads it; a task's start has no time for all that comes with that.
     spec = DagSpec.from_json(fields["spec"])
     definition = registry.load_one(spec.builder, fields["origin"], root)
-    return build_dag(definition, spec, draining=fields.get("state") == DRAINING)
+    return build_dag(definition, spec, draining=fields.get("state") == DRAINING, refused=fields.get("refused", 0.0))

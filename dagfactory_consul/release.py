@@ -41,6 +41,8 @@ class Placement(NamedTuple):
     """The fingerprint of the code with which it was seen to build and to serialise; None: not yet."""
     origin: str = ""
     """Where its builder is imported from (see `Registry.load_one`)."""
+    refused: float = 0.0
+    """Since when its present configuration is refused, and it keeps a former one, in seconds since the epoch; or 0."""
 
     @property
     def shown(self) -> bool:
@@ -63,6 +65,15 @@ class Release(NamedTuple):
     def specs(self) -> dict[str, DagSpec]:
         """Return the specs of the DAGs that Airflow is given."""
         return {dag_id: each.spec for dag_id, each in self.dags.items() if each.shown}
+
+    def why(self, dag_id: str) -> str | None:
+        """Return the first problem that keeps a DAG as it was: of the DAG itself, or else of its whole tenant."""
+        tenant = self.dags[dag_id].spec.tenant
+        for wanted in (dag_id, None):
+            for each in self.problems:
+                if (each.tenant, each.dag_id) == (tenant, wanted):
+                    return str(each)
+        return None
 
 
 def deployed(release: Release | None) -> dict[str, list[str]] | None:
@@ -130,6 +141,8 @@ def _to_line(placed: Placement) -> str:
         "checked": placed.checked,
         "origin": placed.origin,
     }
+    if placed.refused:
+        fields["refused"] = placed.refused
     return keyed_file.dumps(fields)
 
 

@@ -11,6 +11,7 @@ from .edition import Edition
 from .errors import StoreError
 from .head import this_processor
 from .keyed_file import dumps
+from .release import Release
 from .stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Reporter:
             "dags": len(edition.release.specs()) - len(draining),
             "draining": draining[:NAMED],
             "draining_count": len(draining),
+            "refused": _refused(edition.release),
             "held": _held(held) if held else None,
             "problems": _bounded(problems),
         }
@@ -115,6 +117,17 @@ class Reporter:
         for figure, value in figures.items():
             stats.gauge(f"dagfactory_consul.{figure}", value, tags=tags)
         stats.timing("dagfactory_consul.refresh", seconds * 1000, tags=tags)
+
+
+def _refused(release: Release) -> list[dict[str, Any]]:
+    """Return the DAGs that keep a former configuration, as many as a status has room for: since when, and why."""
+    if not release.problems:
+        return []  # none is refused without one
+    found = sorted((each.refused, dag_id) for dag_id, each in release.dags.items() if each.refused and each.shown)
+    return [
+        {"dag": dag_id, "tenant": release.dags[dag_id].spec.tenant, "since": since, "problem": release.why(dag_id)}
+        for since, dag_id in found[: NAMED // 10]
+    ]
 
 
 def _held(held: Mapping[str, Any]) -> dict[str, Any]:

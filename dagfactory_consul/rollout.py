@@ -298,8 +298,11 @@ class Rollout:
 
 
 def _same(before: Release, after: Release) -> bool:
-    def states(release: Release) -> list[tuple[str, str, str, str]]:
-        return [(dag_id, each.spec.hash, each.state, each.origin) for dag_id, each in sorted(release.dags.items())]
+    def states(release: Release) -> list[tuple[str, str, str, str, float]]:
+        return [
+            (dag_id, each.spec.hash, each.state, each.origin, each.refused)
+            for dag_id, each in sorted(release.dags.items())
+        ]
 
     return (
         states(before) == states(after)

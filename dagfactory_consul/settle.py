@@ -56,7 +56,7 @@ def settle(
 def _active(spec: DagSpec, old: Placement | None, now: float) -> Placement:
     if old is None or old.state != ACTIVE:
         return Placement(spec, ACTIVE, now)
-    return old._replace(spec=spec, checked=old.checked if old.spec.hash == spec.hash else None)
+    return old._replace(spec=spec, checked=old.checked if old.spec.hash == spec.hash else None, refused=0.0)
 
 
 def _without_plan(
@@ -70,9 +70,10 @@ def _without_plan(
     if old.state == GONE:
         return _after_gone(old, now, drain_time, unfinished)
     if plan.keeps(old.spec):
-        return old._replace(idle=False)  # nobody has looked at its runs
+        refused = old.refused or now if old.state == ACTIVE else old.refused
+        return old._replace(idle=False, refused=refused)  # nobody has looked at its runs
     if old.state == ACTIVE:
-        return old._replace(state=DRAINING, since=now, idle=False)
+        return old._replace(state=DRAINING, since=now, idle=False, refused=0.0)
     if now - old.since >= drain_time:
         log.warning("%s has drained for %.0f s and goes, whatever runs it still has", old.spec.dag_id, drain_time)
         return old._replace(state=GONE, since=now)

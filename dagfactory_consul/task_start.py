@@ -39,7 +39,8 @@ def load_one(settings: Settings, dag_id: str) -> DAG | None:
         placed = _plan_one(settings, dag_id)
     if placed is None:
         return None
-    return build_dag(_definition(settings, placed), placed.spec, draining=placed.state == DRAINING)
+    draining = placed.state == DRAINING
+    return build_dag(_definition(settings, placed), placed.spec, draining=draining, refused=placed.refused)
 
 
 def _definition(settings: Settings, placed: Placement) -> Definition:

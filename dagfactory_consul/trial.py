@@ -80,7 +80,7 @@ class _Trial:
         self._stage("building")
         self._send_scouts(wanted)
         assembly = Assembly(registry, build_timeout=self.settings.build_timeout)
-        made = assembly.keep_good(wanted, self.job.before, self._verified, stays_shown=True)
+        made = assembly.keep_good(wanted, self.job.before, self._verified, stays_shown=True, now=self.job.now)
         result = self._result(made, outcome)
         self._stage("writing the result")
         self.papers.write(result, self.before)

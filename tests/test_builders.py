@@ -11,7 +11,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.serialization.serialized_objects import DagSerialization
 
 from dagfactory_consul import DagBuilder, DagConfig, builder
-from dagfactory_consul.builders import build_dag, snake_case
+from dagfactory_consul.builders import FORMER, build_dag, snake_case
 from dagfactory_consul.decisions import Decision
 from dagfactory_consul.errors import BuilderError, BuildError
 from dagfactory_consul.registry import Registry
@@ -308,3 +308,23 @@ def test_a_builder_that_is_defined_wrongly(case: str) -> None:
 def test_snake_case(name: str, snake: str) -> None:
     """A DAG is named as its builder, in the case that ids take."""
     assert snake_case(name) == snake
+
+
+@pytest.mark.parametrize("page", [None, "Mine.", ""])
+def test_a_former_configuration_shows_whoever_built_the_dag(page: str | None) -> None:
+    """A builder that makes its DAG by hand is marked, too, and its own page stays below the note."""
+
+    class ByHand(Job):
+        def build(self) -> DAG:
+            return DAG(self.dag_id, schedule=None, doc_md=page, auto_register=False)
+
+    dag = build_dag(definition(cls=ByHand), spec(), refused=1.0)
+    assert dag.tags == {FORMER}
+    assert str(dag.doc_md).startswith("**A former configuration**: since 1970-01-01 00:00:01 UTC")
+    assert str(dag.doc_md).endswith(page or "say why.")
+
+
+def test_a_tag_that_differs_in_case_alone_is_not_added() -> None:
+    """To MySQL it would be the same one twice."""
+    dag = build_dag(definition(), spec(tags=[FORMER.upper()]), refused=1.0)
+    assert [tag for tag in dag.tags if tag.casefold() == FORMER] == [FORMER.upper()]

@@ -230,6 +230,15 @@ def test_status(deployment: Deployment) -> None:
     assert shown["problem"].startswith("tenants/bad: x: unknown field")
 
 
+def test_status_of_a_former_configuration(deployment: Deployment) -> None:
+    """A DAG that keeps a former configuration is named, with when and why the present one was refused."""
+    deployment.parse()
+    deployment.put("tenants/acme", b"dags: [")
+    deployment.parse()
+    line = r"former      acme__job: its present configuration was refused \d+ s ago \(.* UTC\): tenants/acme: malformed"
+    assert re.search(line, run("status"))
+
+
 def test_status_of_a_store_that_fails(deployment: Deployment) -> None:
     """How often in a row the store has failed is shown, and that all stays in force."""
     deployment.parse()

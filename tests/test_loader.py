@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagfactory_consul import renewal
+from dagfactory_consul.builders import FORMER
 from dagfactory_consul.errors import SnapshotError
 from dagfactory_consul.release import DRAINING, load_problems
 from tests.deployment import LOADER, Deployment, shown
@@ -66,8 +67,9 @@ def test_a_bad_tenant_keeps_its_dags(deployment: Deployment) -> None:
     """A document that cannot be read costs nobody a DAG, its own tenant included; the problem stands elsewhere."""
     before = sorted(deployment.parse())
     deployment.put("tenants/acme", b"dags: [")
-    assert sorted(deployment.parse()) == before
+    assert sorted(dags := deployment.parse()) == before
     assert "tenants/acme: malformed YAML" in deployment.errors()
+    assert {dag_id for dag_id, dag in dags.items() if FORMER in dag.tags} == {"acme__job", "acme__other"} & set(before)
 
 
 def test_the_problems_are_raised_from_their_own_file(deployment: Deployment) -> None:

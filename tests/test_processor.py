@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dagfactory_consul.builders import FORMER
 from dagfactory_consul.errors import NothingKnownError, SettingsError
 from dagfactory_consul.layout import Layout
 from dagfactory_consul.occupancy import Elsewhere, Parsed
@@ -139,6 +142,55 @@ def test_problems_follow(site: Site, one: Machine) -> None:
     site.tenant("acme")
     one.refresh()
     assert one.errors() == ""
+
+
+REFUSED: dict[str, Any] = {
+    "document": {"dags": {"Job": {"limit": "many"}}},
+    "builder": {"dags": {"Job": {"mood": "raising"}}},
+}
+"""Documents that are refused when they are planned, and when their DAG is built."""
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_former_configuration_is_marked(site: Site, one: Machine, why: str) -> None:
+    """A DAG that keeps a former configuration says so by a tag, on its page and in the status. No other does."""
+    site.clock.now = 1_700_000_000.0
+    site.put("tenants/acme", REFUSED[why])
+    dags = one.refresh().bag().dags
+    assert shown(dags["acme__job"]) == "10 v1"
+    assert FORMER in dags["acme__job"].tags
+    assert "since 2023-11-14 22:13:20 UTC what `tenants/acme` says of this DAG is refused" in str(
+        dags["acme__job"].doc_md
+    )
+    assert FORMER not in dags["zenith__job"].tags
+    reporter = one.processor.reporter
+    status = reporter.store.get(reporter.key)
+    assert status is not None
+    (told,) = json.loads(status.value)["refused"]
+    assert (told["dag"], told["tenant"], told["since"]) == ("acme__job", "acme", 1_700_000_000.0)
+    assert "tenants/acme" in told["problem"]
+
+
+def test_a_mark_is_set_once_and_goes(site: Site, one: Machine) -> None:
+    """Further edits that are refused make no further version. With one that is good the DAG is what it always was."""
+    files = one.files()
+    site.put("tenants/acme", REFUSED["document"])
+    marked = one.refresh().head.version
+    site.clock.now += 60
+    site.put("tenants/acme", REFUSED["builder"])
+    assert one.refresh().head.version == marked
+    assert one.files()["tenants/zenith.py"] == files["tenants/zenith.py"]
+    site.tenant("acme")
+    assert FORMER not in one.refresh().bag().dags["acme__job"].tags
+    assert "refused" not in one.files()["tenants/acme.py"]
+
+
+def test_a_mark_outlives_a_restart(site: Site, one: Machine) -> None:
+    """Since when a configuration is refused is part of what is published."""
+    site.put("tenants/acme", REFUSED["document"])
+    before = str(one.refresh().bag().dags["acme__job"].doc_md)
+    site.clock.now += 60
+    assert str(one.wipe().settle().bag().dags["acme__job"].doc_md) == before
 
 
 def test_a_rule_that_asks_for_the_time_is_planned_anew(site: Site) -> None:

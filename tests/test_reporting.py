@@ -11,6 +11,7 @@ from airflow.sdk.observability import stats
 
 from dagfactory_consul.edition import Edition
 from dagfactory_consul.errors import StoreUnreachable
+from dagfactory_consul.problems import Problem
 from dagfactory_consul.release import DRAINING
 from dagfactory_consul.reporting import NAMED, Reporter
 from dagfactory_consul.stores.base import Entry
@@ -92,6 +93,7 @@ def test_the_status_says_what_is_in_force(reporter: Reporter, store: Counting) -
         "dags": 1,
         "draining": ["acme__old"],
         "draining_count": 1,
+        "refused": [],
         "held": held,
         "problems": ["tenants/x: bad"],
     }
@@ -104,6 +106,15 @@ def test_the_status_names_as_many_as_it_has_room_for(reporter: Reporter, store: 
     found = status(store.get("tested/status"))
     assert found["draining_count"] == NAMED + 10
     assert len(found["draining"]) == NAMED
+
+
+def test_the_status_names_no_more_refused_dags_than_it_has_room_for(reporter: Reporter, store: Counting) -> None:
+    """Of many that keep a former configuration the first hundred are named, the oldest first."""
+    many = [placed(f"acme__{n:03}")._replace(refused=1000.0 - n) for n in range(120)]
+    report(reporter, make(of(*many, problems=(Problem("tenants/acme", "is bad", "acme"),))).edition)
+    found = status(store.get("tested/status"))["refused"]
+    assert len(found) == 100
+    assert found[0] == {"dag": "acme__119", "tenant": "acme", "since": 881.0, "problem": "tenants/acme: is bad"}
 
 
 def test_the_status_is_written_when_it_changes(reporter: Reporter, store: Counting) -> None:

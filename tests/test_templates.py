@@ -271,7 +271,7 @@ def test_what_a_tenant_may_choose() -> None:
     assert found.specs["good__other"].config["airflow"]["queue"] == "ours"
 
 
-@pytest.mark.parametrize("tag", ["draining", "Report"])
+@pytest.mark.parametrize("tag", ["draining", "former-configuration", "Report"])
 def test_tags_of_the_factory(tag: str) -> None:
     """No tenant takes the tag of a DAG that drains, nor a builder's name, whatever is allowed."""
     assert f"dags.Report.tags: {tag!r} is a tag that the factory gives" in refused({"tags": [tag]})

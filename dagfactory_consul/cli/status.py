@@ -44,9 +44,15 @@ def _show_deployment(status: dict[str, Any]) -> None:
         print(f"{name:11} {text}")
     for line in status["problems"]:
         print(f"problem     {line}")
+    for each in status.get("refused", ()):
+        _show_former(each["dag"], time.time() - each["since"], each["problem"])
     for name in (status["held"] or {}).get("dags", ()):
         print(f"held        {name}")
     print()
+
+
+def _show_former(dag_id: str, seconds: float, problem: str | None) -> None:
+    print(f"former      {dag_id}: its present configuration was refused {ago(seconds)}: {problem}")
 
 
 def _show_machine(settings: Settings) -> bool:
@@ -72,6 +78,10 @@ def _show_machine(settings: Settings) -> bool:
         print(f"{name:11} {text}")
     for line in [*client.problems(), *(told(release.problems) if release else ())]:
         print(f"problem     {line}")
+    if release is not None:
+        for dag_id, placed in release.dags.items():
+            if placed.refused and placed.shown:
+                _show_former(dag_id, now - placed.refused, release.why(dag_id))
     return True
 
 
