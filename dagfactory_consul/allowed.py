@@ -37,7 +37,7 @@ def explain_choice(
         if value is not None and patterns is not None and not _any(value, patterns, tenant):
             return _refusal(f"{path}.{field}", name)
     priority = airflow.get("priority")
-    if priority is not None and allow.priorities is not None:
+    if isinstance(priority, int | float) and allow.priorities is not None:  # the model refuses all else
         lowest, highest = allow.priorities
         if not lowest <= priority <= highest:
             return (
@@ -48,10 +48,10 @@ def explain_choice(
 
 def explain_tags(tags: Any, path: str, allow: Allow, tenant: str, reserved: Container[str]) -> str | None:
     """Say which of a tenant's tags it may not choose; None if it may choose all of them."""
-    for tag in tags if isinstance(tags, list | tuple) else ():
+    for tag in filter(_is_text, tags if isinstance(tags, list | tuple) else ()):  # the model refuses all else
         if tag in {DRAINING, FORMER} or tag in reserved:
             return f"{path}: {tag!r} is a tag that the factory gives: take another one"
-        if allow.tags is not None and not _any(str(tag), allow.tags, tenant):
+        if allow.tags is not None and not _any(tag, allow.tags, tenant):
             return _refusal(path, "tags")
     return None
 
@@ -86,6 +86,10 @@ def _operators(value: Any, annotation: Any, path: str) -> Iterator[str]:
 
 def _any(value: Any, patterns: tuple[str, ...], tenant: str) -> bool:
     return any(matches(str(value), pattern, tenant) for pattern in patterns)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _refusal(place: str, name: str) -> str:

@@ -262,6 +262,15 @@ def test_what_a_tenant_may_not_choose(airflow: dict[str, Any], path: str) -> Non
     assert f"(DAG acme__other): dags.Other.airflow.{path}" in str(one.problems[0])
 
 
+@pytest.mark.parametrize("airflow", [{"tags": [["gold"]]}, {"tags": [{}]}, {"priority": "high"}, {"priority": []}])
+def test_a_choice_of_another_type_is_a_problem_of_its_own(airflow: dict[str, Any]) -> None:
+    """What no bound can be compared with is refused by the model, and nobody else's plan breaks."""
+    documents = {"tenants/acme": {"dags": {"Other": {"airflow": airflow, **airflow}}}, "defaults": {"allow": BOUNDS}}
+    found = planned(documents)
+    assert "good__other" in found.specs
+    assert {problem.tenant for problem in found.problems} == {"acme"}
+
+
 def test_what_a_tenant_may_choose() -> None:
     """What the patterns name passes, `{tenant}` as the tenant's own id; and all that the defaults say themselves."""
     airflow = {"pool": "acme_pool", "queue": "default", "owner": "acme", "tags": ["gold"], "priority": 10}
