@@ -17,7 +17,7 @@ from .models import describe_bad_id, describe_bad_tenant_id, explain, is_id, is_
 from .problems import Problem
 from .sensitive import explain_secret, find_secret
 from .stores.base import READY
-from .tenants import Allow, merge
+from .tenants import Allow, Tenant, merge
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .spec import DagSpec
 
 _FOLDERS = ("tenants", "flags", "projects")
+_JSON_NAMES = {type(None): "null", list: "a list", str: "a string", bool: "true or false"}
 
 
 class Checks:
@@ -82,9 +83,9 @@ def explain_invalid(document: Document, model: type[BaseModel], *, is_decoded: b
     if not is_decoded and (where := find_secret(document.value)):
         return explain_secret(where)
     if not isinstance(document.value, dict):
-        return (
-            f"expected an object with the fields of a {model.__name__.lower()}, not a {type(document.value).__name__}"
-        )
+        what = "a tenant" if model is Tenant else "the defaults"
+        given = _JSON_NAMES.get(type(document.value), "a number")
+        return f"expected an object with the fields of {what}, not {given}"
     try:
         model.model_validate(document.value)
     except ValidationError as error:

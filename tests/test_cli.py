@@ -62,7 +62,7 @@ def test_every_command_has_help() -> None:
 def test_help_works() -> None:
     """The program lists its commands, and each explains itself."""
     listed = run("--help")
-    for command in ("push", "put", "plan", "status", "accept"):
+    for command in ("push", "put", "get", "list", "delete", "plan", "status", "accept"):
         assert re.search(rf"\b{command}\b", listed), command
     assert "dagfactory-consul put" in run("put", "--help")
 
@@ -77,9 +77,11 @@ def test_push(deployment: Deployment, tmp_path: Path) -> None:
     """A folder's documents are written into a store; the marker that the data is complete comes with them."""
     deployment.put("_ready", b"")
     (tmp_path / "other").mkdir()
-    assert run("push", tmp_path / "config", "--store", tmp_path / "other") == (
-        f"2 documents written to file://{tmp_path}/other\n"
-    )
+    assert run("push", tmp_path / "config", "--store", tmp_path / "other").splitlines() == [
+        "+ _ready",
+        "+ tenants/acme",
+        f"file://{tmp_path}/other: 2 added, 0 changed, 0 removed, 0 unchanged",
+    ]
     assert (tmp_path / "other/_ready").exists()
     deployment.set(store=tmp_path / "other")
     assert "acme__job" in deployment.parse()
@@ -100,6 +102,72 @@ def test_push_writes_all_or_nothing(
     (tmp_path / "other").mkdir()
     assert expected in error("push", tmp_path / "config", "--store", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Path:
+    """A folder with the tenant `acme` changed, `hooli` new, and a file that is no document."""
+    write(tmp_path / "draft/tenants/acme.yaml", "dags: {Job: {limit: 7}}")
+    write(tmp_path / "draft/tenants/hooli.yaml", "dags: {Job: {}}")
+    write(tmp_path / "draft/README.md", "# Our tenants")
+    return tmp_path / "draft"
+
+
+def test_push_says_what_it_changes(deployment: Deployment, draft: Path) -> None:
+    """Each key that is written is named, with the files that are no documents; those are not written."""
+    deployment.put("tenants/other", {})
+    assert run("push", draft).splitlines() == [
+        "~ tenants/acme",
+        "+ tenants/hooli",
+        "left out, since nobody reads these keys: README.md",
+        f"file://{deployment.folder}/config: 1 added, 1 changed, 0 removed, 0 unchanged",
+    ]
+    assert not (deployment.folder / "config/README.md").exists()
+
+
+def test_push_writes_what_differs(deployment: Deployment, draft: Path) -> None:
+    """A document that is in the store already is not written again."""
+    run("push", draft)
+    before = (deployment.folder / "config/tenants/acme.yaml").stat().st_mtime_ns
+    assert "0 added, 0 changed, 0 removed, 2 unchanged" in run("push", draft)
+    assert (deployment.folder / "config/tenants/acme.yaml").stat().st_mtime_ns == before
+
+
+def test_push_prunes(deployment: Deployment, draft: Path) -> None:
+    """Documents that the folder lacks are removed on request; the marker, and files that are no documents, stay."""
+    for key in ("tenants/zenith", "flags/old", "_ready"):
+        deployment.put(key, b"true")
+    (deployment.folder / "config/notes.txt").write_text("ours")
+    said = run("push", draft, "--prune", "--yes").splitlines()
+    assert [line for line in said if line.startswith("-")] == ["- flags/old", "- tenants/zenith"]
+    assert run("list").split() == ["_ready", "notes.txt", "tenants/acme", "tenants/hooli"]
+
+
+def test_push_asks_before_it_prunes(deployment: Deployment, draft: Path) -> None:
+    """Without --yes somebody has to confirm a removal; a no writes nothing at all."""
+    deployment.put("tenants/zenith", {})
+    before = run("get", "tenants/acme")
+    done = subprocess.run([PROGRAM, "push", draft, "--prune"], input="n\n", capture_output=True, text=True, check=False)
+    assert "The folder lacks tenants/zenith." in done.stderr
+    assert "nothing was written" in done.stderr
+    assert (done.returncode, run("get", "tenants/acme")) == (2, before)
+
+
+@pytest.mark.usefixtures("deployment")
+def test_push_of_a_folder_without_documents(tmp_path: Path) -> None:
+    """The wrong folder does not prune everything."""
+    (tmp_path / "empty").mkdir()
+    assert "holds no documents" in error("push", tmp_path / "empty", "--prune", "--yes")
+    assert run("list").split() == ["tenants/acme"]
+
+
+@pytest.mark.usefixtures("deployment")
+def test_push_of_what_would_be_a_problem(draft: Path) -> None:
+    """One document with a problem, and nothing of the folder is written, unless it is forced."""
+    write(draft / "tenants/bad.yaml", "attribute: {}")
+    assert "tenants/bad: attribute: unknown field, did you mean 'attributes'?" in error("push", draft)
+    assert "tenants/hooli" not in run("list")
+    assert "+ tenants/bad" in run("push", draft, "--force")
 
 
 @pytest.mark.usefixtures("deployment")
@@ -131,6 +199,93 @@ def test_put_of_what_is_wrong(deployment: Deployment, arguments: tuple[str, str]
     before = sorted(deployment.folder.rglob("*"))
     assert expected in error("put", *arguments, given=given)
     assert sorted(deployment.folder.rglob("*")) == before
+
+
+PROBLEMS = {
+    "an unknown field": ("tenants/x", "attribute: {}", "did you mean 'attributes'?"),
+    "null": ("tenants/x", "null", "expected an object with the fields of a tenant, not null"),
+    "a list": ("defaults", "[]", "expected an object with the fields of the defaults, not a list"),
+    "a key that nobody reads": ("tenant/x", "{}", "nobody reads this key, did you mean 'tenants'?"),
+    "a bad id": ("tenants/India", "{}", "tenants/India: "),
+    "a bad flag": ("flags/f", '{"variants": 1}', "flags/f: "),
+    "a secret": ("tenants/x", "attributes: {password: hunter2-hunter2}", "attributes.password"),
+    "a template": ("tenants/x", "attributes: {a: '{{ 1 }}'}", "attributes.a"),
+}
+
+
+@pytest.mark.usefixtures("deployment")
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_put_of_what_would_be_a_problem(case: str) -> None:
+    """A document that has a problem by itself is refused without its values, unless it is forced."""
+    key, text, expected = PROBLEMS[case]
+    said = error("put", key, text)
+    assert expected in said
+    assert "hunter2" not in said
+    assert "instead" not in said
+    assert key not in run("list").split()
+    run("put", key, text, "--force")
+    assert key in run("list").split()
+
+
+@pytest.mark.usefixtures("deployment")
+def test_put_of_a_yaml_mapping() -> None:
+    """A mapping on one line of YAML needs no quotes, and is stored as it was written."""
+    run("put", "tenants/hooli", "{attributes: {tier: gold}}")
+    assert run("get", "tenants/hooli") == "{attributes: {tier: gold}}\n"
+    assert json.loads(run("get", "tenants/hooli", "--json")) == {"attributes": {"tier": "gold"}}
+
+
+@pytest.mark.usefixtures("deployment")
+def test_put_of_what_a_builder_may_take() -> None:
+    """A template in the defaults of a builder is for the builder's model to refuse, which `put` does not know."""
+    run("put", "defaults", "{dags: {Job: {mood: '{{ ds }}'}}}")
+
+
+def test_get_and_list(deployment: Deployment) -> None:
+    """One document as it is stored; all keys, or those that begin alike."""
+    deployment.put("flags/job", b"true  # on")
+    assert run("get", "flags/job") == "true  # on\n"
+    assert run("list").split() == ["flags/job", "tenants/acme"]
+    assert json.loads(run("list", "tenants/", "--json")) == ["tenants/acme"]
+    assert "there is no key 'tenants/acne', did you mean 'tenants/acme'?" in error("get", "tenants/acne")
+
+
+def test_delete(deployment: Deployment) -> None:
+    """Keys are removed, whatever they hold; one that does not exist keeps all of them."""
+    deployment.put("tenants/hooli", {})
+    assert "nothing was removed: there is no key 'tenants/acne'" in error("delete", "tenants/hooli", "tenants/acne")
+    assert "tenants/hooli removed from file://" in run("delete", "tenants/hooli")
+    assert run("list").split() == ["tenants/acme"]
+
+
+def test_the_version() -> None:
+    """The version can be named in a report."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", run("--version"))
+
+
+def test_plan_and_status_for_programs(deployment: Deployment) -> None:
+    """A plan and a status can be read as JSON."""
+    deployment.parse()
+    deployment.put("tenants/hooli", {"dags": {"Job": {}}})
+    found = json.loads(run("plan", "--json"))
+    assert (found["added"], found["problems"], found["held"]) == (["hooli__job"], [], None)
+    status = json.loads(run("status", "--json"))
+    assert (status["deployments"], status["machine"]["dags"]) == ([], 2)
+
+
+def test_plan_of_another_environment(deployment: Deployment) -> None:
+    """An environment's layer of the defaults can be planned without a change of settings."""
+    deployment.put("defaults", {"environments": {"staging": {"enabled": False}}})
+    assert run("plan", "--environment", "staging").splitlines() == ["0 DAGs: 0 new, 0 changed, 0 to go"]
+
+
+def test_plan_of_a_store_without_tenants(deployment: Deployment) -> None:
+    """A store that is empty or holds no tenant is named, with the next step."""
+    deployment.remove("tenants/acme")
+    assert run("plan").splitlines() == [
+        "0 DAGs: 0 new, 0 changed, 0 to go",
+        f"file://{deployment.folder}/config holds no tenants. Write documents: dagfactory-consul push FOLDER",
+    ]
 
 
 def test_plan_of_what_is_new(deployment: Deployment) -> None:
@@ -210,8 +365,26 @@ def test_plan_without_a_store(deployment: Deployment) -> None:
 
 @pytest.mark.usefixtures("deployment")
 def test_status_before_anything() -> None:
-    """Before the first parse nothing is known, and the exit code says so."""
-    assert run("status", status=1).startswith("Nothing is known yet of ")
+    """Before the first parse nothing is deployed, and the exit code says so."""
+    assert "no DAG processor has deployed them" in run("status", status=1)
+
+
+def test_status_of_a_store_that_holds_nothing(deployment: Deployment) -> None:
+    """A new user first sees the store's address, the cause, and the next step."""
+    deployment.remove("tenants/acme")
+    said = run("status", status=1)
+    assert said.startswith(f"Nothing is deployed: file://{deployment.folder}/config holds nothing. Write documents: ")
+    deployment.unmount()
+    assert "the folder does not exist" in run("status", status=1)
+
+
+def test_status_names_what_is_held(deployment: Deployment) -> None:
+    """Each key and DAG that is held is named."""
+    deployment.parse()
+    deployment.remove("tenants/acme")
+    deployment.parse()
+    held = [line.split()[1] for line in run("status").splitlines() if line.startswith("held ")]
+    assert held == ["tenants/acme", "acme__job", "acme__other"]
 
 
 def test_status(deployment: Deployment) -> None:

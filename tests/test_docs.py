@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
 import re
 import subprocess
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
+from dagfactory_consul.cli import app
 from dagfactory_consul.settings import Settings
 from demo import tour
 
@@ -29,6 +33,46 @@ the history, `OWN_FILES` and `SHARDS` are for the bundle.
 | name | default | meaning |
 |---|---|---|
 """
+
+
+COMMANDS_HEAD = """# Commands
+
+`dagfactory-consul` reads the same [settings](settings.md) as the DAG files: environment variables, or `airflow.cfg`.
+[Stores](stores.md) says where it finds a store's token.
+
+| exit code | meaning |
+|---|---|
+| 0 | Done. Nothing has to be mended. |
+| 1 | `plan` found a problem or something held, or `status` found nothing deployed. |
+| 2 | Nothing was done. A line on standard error says why. |
+
+`python -m tests.test_docs` writes this page from the commands' own help.
+"""
+
+
+def commands_page() -> str:
+    """Return docs/commands.md as it has to be."""
+    group: Any = typer.main.get_command(app)
+    return COMMANDS_HEAD + "".join(_command(name, command) for name, command in group.commands.items())
+
+
+def _name(parameter: Any) -> str:
+    name: str = parameter.opts[0]
+    return name if parameter.param_type_name == "option" else name.upper()
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    usage = [_name(each) + "…" * (each.nargs == -1) for each in arguments]
+    usage = [text if each.required else f"[{text}]" for text, each in zip(usage, arguments, strict=True)]
+    rows = [f"| `{_name(each)}` | {each.help} |\n" for each in command.params]
+    said = "\n\n".join(" ".join(each.split()) for each in command.help.split("\n\n"))
+    return f"\n## `{' '.join([name, *usage])}`\n\n{said}\n\n| argument | meaning |\n|---|---|\n{''.join(rows)}"
+
+
+def test_every_command_is_documented() -> None:
+    """docs/commands.md has all commands with their arguments and options; `python -m tests.test_docs` writes it."""
+    assert (ROOT / "docs" / "commands.md").read_text() == commands_page()
 
 
 def settings_page() -> str:
@@ -92,6 +136,19 @@ def test_the_readme_builder_builds() -> None:
         DAGFactory("production").create("Report", {"dayz": 14})
 
 
+def test_the_readme_configuration_keeps_the_users_own_bundles() -> None:
+    """The README's airflow.cfg has Airflow's own bundle beside the tenants', one secret for all, and known settings."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(next(iter(re.findall(r"```ini\n(.*?)```", README, re.DOTALL))))
+    bundles = json.loads(parser["dag_processor"]["dag_bundle_config_list"])
+    assert [each["name"] for each in bundles] == ["dags-folder", "tenants"]
+    imports = [each["classpath"].rpartition(".") for each in bundles]
+    code = "".join(f"from {module} import {name}\n" for module, _, name in imports)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert parser["api_auth"]["jwt_secret"]
+    assert set(parser["dagfactory_consul"]) <= {name for name, *_ in Settings.describe()}
+
+
 def test_links_lead_somewhere() -> None:
     """Every relative link in the documentation leads to a file that exists."""
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
@@ -101,3 +158,4 @@ def test_links_lead_somewhere() -> None:
 
 if __name__ == "__main__":
     (ROOT / "docs" / "settings.md").write_text(settings_page())
+    (ROOT / "docs" / "commands.md").write_text(commands_page())

@@ -1,0 +1,63 @@
+"""The check of documents before they are written: the problems that they have by themselves, whatever the builders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..problems import NO_BUILDERS, told
+from .terminal import fail
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from ..stores.base import Entry
+
+_INSTEAD = ". In force instead: "
+"""Begins the part of a problem that is about what is deployed, and no matter of a document that is not yet written."""
+
+
+def is_document(key: str) -> bool:
+    """Say whether a key is part of the layout."""
+    from ..snapshot import LIST
+    from ..stores.base import FOLDERS, READY
+
+    folder, slash, _ = key.partition("/")
+    return (bool(slash) and folder in FOLDERS) or key in (LIST, "defaults", READY)
+
+
+def refuse_problems(entries: Iterable[Entry], settings: Settings, *, force: bool) -> None:
+    """Refuse what cannot be decoded; unless forced, also what the plan would find wrong. Raises DocumentError."""
+    from ..documents import decode
+    from ..stores.base import READY
+
+    found = list(entries)
+    for entry in found:
+        if entry.key != READY:
+            decode(entry.key, entry.value)
+    if not force and (lines := _problems(found, settings)):
+        more = f", and {len(lines) - 1:,} more problems" if len(lines) > 1 else ""
+        fail(f"{lines[0]}{more}. Nothing was written; --force writes it all the same")
+
+
+def _problems(entries: list[Entry], settings: Settings) -> list[str]:
+    """Return what is wrong with documents, as lines. Builders and what the defaults allow are for `plan` to check."""
+    from ..checks import explain_invalid
+    from ..plan import plan
+    from ..problems import Problem
+    from ..registry import Registry
+    from ..snapshot import from_reading
+    from ..stores.base import Reading
+    from ..tenants import Defaults
+
+    rest = tuple(entry for entry in entries if entry.key != "defaults")
+    limit = settings.max_document_bytes
+    read = from_reading(Reading(rest), now=0.0, largest=limit)
+    problems = plan(read, Registry(), settings.environment, max_dags=settings.max_dags).problems
+    found = [
+        each._replace(message=each.message.partition(_INSTEAD)[0]) for each in problems if each.message != NO_BUILDERS
+    ]
+    # Not by the plan: without builders it knows no field that may hold a template.
+    defaults = tuple(entry for entry in entries if entry.key == "defaults")
+    documents = from_reading(Reading(defaults), now=0.0, largest=limit).values()
+    reasons = {each.key: each.malformed or explain_invalid(each, Defaults) for each in documents}
+    return told([*found, *(Problem(key, reason) for key, reason in reasons.items() if reason)])
