@@ -6,6 +6,7 @@ started again by itself, and none of them is left behind.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -13,7 +14,7 @@ import secrets
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import processes
@@ -162,13 +163,22 @@ class Airflow:
         return processes.start([sys.executable, "-m", "airflow", *words], home=self.home, env=self.env, log=log)
 
     def _own_password(self) -> str:
-        """Return the admin's password: made once for a folder, and readable by its owner alone."""
-        file = self.home / "passwords.json"
+        """Return the admin's password: made once for a folder."""
+        text = self._kept("passwords.json", lambda: json.dumps({USER: secrets.token_urlsafe(9)}))
+        return str(json.loads(text)[USER])
+
+    def _fernet_key(self) -> str:
+        """Return Airflow's key for connections, by which deployments sign: made once for a folder."""
+        return self._kept("fernet.key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+    def _kept(self, name: str, make: Callable[[], str]) -> str:
+        """Return a file's text, made if it is not there, and readable by its owner alone."""
+        file = self.home / name
         if not file.exists():
             self.home.mkdir(parents=True, exist_ok=True)
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-                json.dump({USER: secrets.token_urlsafe(9)}, out)
-        return str(json.loads(file.read_text())[USER])
+                out.write(make())
+        return file.read_text()
 
     def _environment(self, dags: Path, settings: Mapping[str, str]) -> dict[str, str]:
         env = {name: os.environ[name] for name in _FROM_OUTSIDE if name in os.environ}
@@ -182,7 +192,7 @@ class Airflow:
                 "simple_auth_manager_users": f"{USER}:admin",
                 "simple_auth_manager_passwords_file": self.home / "passwords.json",
                 "execution_api_server_url": f"{self.url}/execution/",
-                "fernet_key": "",
+                "fernet_key": self._fernet_key(),
             },
             "api": {"host": "127.0.0.1", "port": self.port, "base_url": self.url, "secret_key": secrets.token_hex(16)},
             "api_auth": {"jwt_secret": secrets.token_hex(32)},

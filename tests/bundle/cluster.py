@@ -81,6 +81,10 @@ class Cluster:
         answer = self._ask("GET", f"/v1/kv/{key}?raw")
         return None if answer.status_code == httpx.codes.NOT_FOUND else answer.raise_for_status().content
 
+    def write(self, key: str, value: bytes) -> None:
+        """Write a value under a key as it is called in Consul."""
+        self._kv("PUT", key, value)
+
     def keys(self, prefix: str) -> list[str]:
         """Return the keys below a prefix."""
         answer = self._ask("GET", f"/v1/kv/{prefix}?keys")

@@ -52,6 +52,9 @@ FAST = {
 }
 """As the documentation says that a deployment with a bundle should be set."""
 
+HEAD = f"{PREFIX[:-1]}-runtime/{DEPLOYMENT}/head"
+"""The key of what the processors have agreed on."""
+
 _SHARED = ("SECRET_KEY", "JWT_SECRET", "EXECUTION_API_SERVER_URL", "FERNET_KEY")
 
 _ALIVE = "select id from job where state = 'running' and latest_heartbeat > now() - interval '60 seconds'"
@@ -163,7 +166,7 @@ class Deployment:
 
     def head(self) -> dict[str, Any]:
         """Return what the processors have agreed on."""
-        found = self.cluster.get(f"{PREFIX[:-1]}-runtime/{DEPLOYMENT}/head")
+        found = self.cluster.get(HEAD)
         return json.loads(found) if found else {}
 
     def layout(self, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from demo.wait import never, until
 
 from .cluster import Cluster
-from .machines import PROCESSORS, SOON, Deployment
+from .machines import HEAD, PROCESSORS, SOON, Deployment
 from .tenant import Tenant, flag
 from .watch import Watch
 
@@ -104,3 +105,18 @@ def test_two_machines_get_new_code_one_after_the_other(other: Tenant, deployment
     deployment.deploy("others.py", change, to=PROCESSORS[1:])
     never(lambda: not other.has_code("two"), "the old code is in force again", seconds=QUIET)
     deployment.agree()
+
+
+def test_a_forged_head_changes_nothing(tenant: Tenant, deployment: Deployment, cluster: Cluster) -> None:
+    """A head that no processor of this Airflow has signed is not deployed, is a problem, and is written over."""
+    tenant.become(limit=1)
+    former = deployment.head()
+    assert former["signature"]
+    tenant.become(limit=2)
+    forged = {**former, "sequence": deployment.head()["sequence"] + 1}
+    cluster.write(HEAD, json.dumps(forged).encode())
+    deployment.problem_about("not signed", former["version"])
+    assert tenant.shows(limit=2)
+    until(lambda: deployment.head()["version"] != former["version"], "the forged head is written over", seconds=60)
+    deployment.agree()
+    assert tenant.shows(limit=2)

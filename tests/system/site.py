@@ -127,7 +127,7 @@ class Site:
             {**settings, **FAST},
             components=("api-server", "scheduler", "dag-processor -B consul -B folder"),
         )
-        shared = ("SECRET_KEY", "JWT_SECRET", "EXECUTION_API_SERVER_URL")
+        shared = ("SECRET_KEY", "JWT_SECRET", "EXECUTION_API_SERVER_URL", "FERNET_KEY")
         secrets = {name: text for name, text in self.front.env.items() if name.endswith(shared)}
         components = ("dag-processor -B loader",)
         self.second = Airflow(folder / "second", folder / "dags", {**settings, **secrets}, components=components)
