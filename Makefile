@@ -11,7 +11,7 @@ UV := VIRTUAL_ENV=.venv $(BIN)/uv --system-certs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-hostile fuzz check bench bench-bundle lock compose-env clean
+.PHONY: help demo test test-oldest test-hostile fuzz check bench bench-bundle lock compose-env clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ demo: $(READY) ## a running Airflow with tenants' DAGs; CHECK=1 takes the tour b
 
 test: check ## all checks and tests; ARGS='tests/stores -x' goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m tests.oldest)
+
+test-oldest: $(READY) ## the tests that lean on Python's own library, on Debian bookworm's 3.11.2; a part of `make test`
+	$(BIN)/python -m tests.oldest $(ARGS)
 
 test-hostile: $(READY) ## hostile documents, files and answers on a real Airflow; takes half an hour
 	$(BIN)/python -m pytest tests/system -m hostile $(ARGS)

@@ -16,5 +16,8 @@ def consul_from_image(folder: Path) -> Path:
     with DockerContainer(IMAGE) as container:
         chunks, _ = container.get_wrapped_container().get_archive("/bin/consul")
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-            archive.extract("consul", folder, filter="data")
+            program = archive.extractfile("consul")
+            assert program is not None  # a folder of this name
+            (folder / "consul").write_bytes(program.read())
+    (folder / "consul").chmod(0o755)
     return folder / "consul"

@@ -10,7 +10,7 @@ import pytest
 
 from demo import consul_binary
 from demo.consul import ConsulAgent, ConsulNotFoundError, find_consul
-from demo.consul_binary import earlier_release
+from demo.debian import earlier_release
 
 STANZAS = """\
 Types: deb deb-src
@@ -56,7 +56,7 @@ def sources(tmp_path: Path) -> Path:
 def test_stanzas(sources: Path) -> None:
     """An entry for the machine's own release becomes one for the earlier; key and mirrors stay, the rest goes."""
     (sources / "sources.list.d" / "debian.sources").write_text(STANZAS)
-    made = earlier_release(sources, "bookworm")
+    made = earlier_release(sources, "bookworm", "bullseye")
     assert list(made) == ["debian.sources"]
     assert made["debian.sources"].splitlines() == [
         "Types: deb",
@@ -75,20 +75,20 @@ def test_lines(sources: Path) -> None:
     """The one-line style does the same: options stay, comments, sources and others go."""
     (sources / "sources.list").write_text(LINES)
     line = "deb [signed-by=/usr/share/keyrings/a.gpg arch=amd64] http://archive.example/debian bullseye main\n"
-    assert earlier_release(sources, "bookworm") == {"sources.list": line}
+    assert earlier_release(sources, "bookworm", "bullseye") == {"sources.list": line}
 
 
 def test_files_that_apt_does_not_read(sources: Path) -> None:
     """A file that apt does not read, by its name, counts for nothing."""
     for name in ("debian.sources.disabled", "old.list.save", "README"):
         (sources / "sources.list.d" / name).write_text(LINES + "\n\n" + STANZAS)
-    assert earlier_release(sources, "bookworm") == {}
+    assert earlier_release(sources, "bookworm", "bullseye") == {}
 
 
 def test_other_distributions(sources: Path) -> None:
     """A machine whose sources have no entry for its own release gives none for another."""
     (sources / "sources.list").write_text(LINES)
-    assert earlier_release(sources, "noble") == {}
+    assert earlier_release(sources, "noble", "bullseye") == {}
 
 
 def test_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,10 @@ def test_path_comes_first_and_then_the_cache(tmp_path: Path, monkeypatch: pytest
 
 
 def test_no_host_is_named() -> None:
-    """No archive is written into the program: it is the machine's own."""
-    text = Path(consul_binary.__file__).read_text(encoding="utf-8")
-    assert not re.search(r"https?://|\w\.(org|com|net|io)\b", text)
+    """No archive is written into the programs: it is the machine's own."""
+    for name in ("consul_binary.py", "debian.py"):
+        text = Path(consul_binary.__file__).with_name(name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|\w\.(org|com|net|io)\b", text)
 
 
 def test_agent_that_cannot_start(consul_program: Path, consul_agent: ConsulAgent) -> None:
