@@ -73,8 +73,13 @@ def test_a_drain_survives_the_processors(tenant: Tenant, deployment: Deployment,
 def test_what_is_held_is_held_by_all_and_accepted_for_all(
     tenant: Tenant, deployment: Deployment, cluster: Cluster, neighbours: list[Tenant], watch: Watch
 ) -> None:
-    """Both processors hold what would drop too much, a new one does too; one acceptance lifts it for all."""
+    """Both processors hold what would drop too much, a new one does too; one acceptance lifts it for all.
+
+    A tenant that was removed before is not brought back by what is held.
+    """
     tenant.become(limit=1)
+    tenant.delete()
+    until(tenant.is_gone, "the tenant is gone", seconds=SOON)
     documents = cluster.documents()
     dropped = neighbours[:6]
     cluster.delete_at_once([f"tenants/{each.name}" for each in dropped])
@@ -85,6 +90,7 @@ def test_what_is_held_is_held_by_all_and_accepted_for_all(
         deployment.kill(each, wipe=True)
         deployment.boot(each)
     deployment.agree()
+    assert tenant.is_gone()
     held = deployment.status()["held"]
     watch.allow(*(each.dag_id for each in dropped))
     command = str(Path(sys.executable).with_name("dagfactory-consul"))
