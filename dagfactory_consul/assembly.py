@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .builders import build_dag
 from .errors import BuilderError, BuildError, NotTriedError
-from .problems import Problem, at_most
+from .problems import Problem, at_most, some
 from .registry import Registry
 from .release import DRAINING, Placement, Release
 from .time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
-
-_NAMED = 10
-"""DAGs that are named where many have the same problem."""
 
 
 class Assembly:
@@ -177,9 +174,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _not_yet(dag_ids: Sequence[str]) -> Problem:
-    named, more = ", ".join(dag_ids[:_NAMED]), len(dag_ids) - _NAMED
-    also = f" and {more:,} more" if more > 0 else ""
-    return Problem("tenants", f"these DAGs are still to be checked, and stay as they were until then: {named}{also}")
+    return Problem("tenants", f"these DAGs are still to be checked, and stay as they were until then: {some(dag_ids)}")
 
 
 def _problem(placed: Placement, error: BuildError, *, shown: bool) -> Problem:

@@ -16,7 +16,7 @@ from .guard import DEFAULTS
 from .models import describe_bad_id, describe_bad_tenant_id, explain, is_id, is_tenant_id
 from .problems import Problem
 from .sensitive import explain_secret, find_secret
-from .stores.base import READY
+from .stores.base import FOLDERS, READY
 from .tenants import Allow, Tenant, merge
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .snapshot import Document
     from .spec import DagSpec
 
-_FOLDERS = ("tenants", "flags", "projects")
 _JSON_NAMES = {type(None): "null", list: "a list", str: "a string", bool: "true or false"}
 
 
@@ -110,14 +109,14 @@ def explain_key(document: Document) -> Problem | None:
     folder, slash, name = key.partition("/")
     if folder == "tenants" and slash and is_id(name) and not is_tenant_id(name):
         return Problem(key, describe_bad_tenant_id(name), name)
-    if folder in _FOLDERS and slash:
+    if folder in FOLDERS and slash:
         if malformed and (folder == "projects" or not is_id(name)):
             return Problem(key, malformed)  # those of tenants and flags are noted where they are read
         return None if is_id(name) else Problem(key, describe_bad_id(name))
     if key == "tenants":  # still here: the list could not be read (see `snapshot`)
         return Problem(key, malformed or "")
     if key not in (DEFAULTS, READY):
-        return Problem(key, malformed or f"nobody reads this key{near_miss(folder, [*_FOLDERS, DEFAULTS])}")
+        return Problem(key, malformed or f"nobody reads this key{near_miss(folder, [*FOLDERS, DEFAULTS])}")
     return None
 
 

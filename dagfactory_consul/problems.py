@@ -62,10 +62,10 @@ def told(problems: Iterable[Problem]) -> list[str]:
     return lines
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = _NAMES) -> str:
     """Return the first names of many, and how many more there are."""
-    more = len(names) - _NAMES
-    return ", ".join(names[:_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def at_most(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from .errors import SettingsError
 from .occupancy import Elsewhere
-from .problems import Problem, printable
+from .problems import Problem, printable, some
 from .release import Placement, Release
 from .settings import Settings
 
@@ -146,12 +146,11 @@ class Rivals:
         for dag_id, bundle in sorted(taken.items()):
             found[dags[dag_id].spec.tenant or "", bundle].append(dag_id)
         for (tenant, bundle), dag_ids in found.items():
-            more = f" and {len(dag_ids) - _NAMED:,} more" if len(dag_ids) > _NAMED else ""
-            other, named = _named(bundle, environment_of(bundle)), ", ".join(dag_ids[:_NAMED])
+            other = _named(bundle, environment_of(bundle))
             message = (
-                f"{other} of this Airflow has {named}{more}, which {how}, in {self._own}: a DAG id belongs to one "
-                "bundle. Remove the DAG from one of the two, give it another `name`, or run each environment in an "
-                "Airflow of its own"
+                f"{other} of this Airflow has {some(dag_ids, _NAMED)}, which {how}, in {self._own}: a DAG id belongs "
+                "to one bundle. Remove the DAG from one of the two, give it another `name`, or run each environment in "
+                "an Airflow of its own"
             )
             yield Problem(f"tenants/{tenant}", message, tenant, dag_ids[0] if len(dag_ids) == 1 else None)
 

@@ -217,8 +217,6 @@ def _check(key: str, value: Any) -> None:
         raise DocumentError("expected an object with the project's keys", key=key)
     if where := find_secret(value):
         raise DocumentError(explain_secret(where), key=key)
-    if not key.startswith(PROJECTS):
-        return  # templates of others are for the plan, which knows what their builders' models declare
     if key.startswith(PROJECTS):  # those of others the plan looks for: it knows what the builders' models declare
         from .templates import explain  # few processes decode
 

@@ -29,6 +29,7 @@ from .errors import BrokenOffError, BuilderError, BuildError, NotTriedError
 from .job import DAG, IMPORT, MODULE, Job, Known, thing_of_dag, thing_of_document
 from .note import Note, Thing
 from .papers import HUNG, VERIFIED, Modules, Papers, Result
+from .problems import some
 from .registry import Registry, registry
 from .release import DRAINING, Placement, Release
 from .replan import Outcome, replan
@@ -216,7 +217,7 @@ class _Trial:
             raise NotTriedError
         thing = self._thing(placed)
         if thing not in self.known.culprits and (dag_ids := self.crashes.why_not_tried(spec.builder, spec.tenant)):
-            raise BuildError(f"not tried: {spec.builder} crashed or hung for {', '.join(dag_ids)}")
+            raise BuildError(f"not tried: {spec.builder} crashed or hung for {some(dag_ids)}")
         limit = self.crashes.limit(spec.builder, self.settings.build_timeout)
         try:
             with self._at(thing, limit, BuildError):
