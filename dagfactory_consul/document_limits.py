@@ -18,8 +18,8 @@ POOL = 15.0
 """Seconds that all slow documents may take together, before each of them may take no more than `AFTERWARDS`."""
 AFTERWARDS = 0.5
 """Seconds that a document may take once the pool is empty; most take less than a thousandth of it."""
-IN_FORCE = 6
-"""So many times the limit may a flag's rule take that was good before: a busy machine is no reason to give it up."""
+WAS_GOOD = 6
+"""A flag's rule that was good before may take so many times the limit: a busy machine is no reason to give it up."""
 WORK = {"tenants": "working out its DAGs", "flags": "trying its targeting", "defaults": "checking it"}
 """The work on a document, by the folder of its key."""
 
@@ -27,11 +27,11 @@ WORK = {"tenants": "working out its DAGs", "flags": "trying its targeting", "def
 class SlowRuleError(Exception):
     """A flag's rule takes too long for all tenants together, so that all is to be planned again without it."""
 
-    def __init__(self, document: Document, reason: str, *, is_in_force: bool) -> None:
+    def __init__(self, document: Document, reason: str, *, was_good: bool) -> None:
         super().__init__(f"{document.key}: {reason}")
         self.key = document.key
         self.reason = reason
-        self.is_in_force = is_in_force
+        self.was_good = was_good
         """Whether the rule was good before, so that there is no better one."""
 
 
@@ -49,7 +49,7 @@ class NoLimits:
         """Limit the work on a document. Raises BrokenOffError, at the beginning or at the end."""
         return nullcontext()
 
-    def of_rule(self, document: Document, *, is_in_force: bool) -> AbstractContextManager[object]:  # noqa: ARG002
+    def of_rule(self, document: Document, *, was_good: bool) -> AbstractContextManager[object]:  # noqa: ARG002
         """Limit all evaluations of a flag's rule together, for whatever tenants. Raises SlowRuleError."""
         return nullcontext()
 
@@ -112,13 +112,13 @@ class DocumentLimits(NoLimits):
             self._take(self._used)
 
     @contextmanager
-    def of_rule(self, document: Document, *, is_in_force: bool) -> Iterator[None]:
+    def of_rule(self, document: Document, *, was_good: bool) -> Iterator[None]:
         """Limit all evaluations of a flag's rule together: their time is the flag's, and no tenant's.
 
         Raises:
             SlowRuleError: they have taken too long.
         """
-        self._rule_limit = self._allowed() * (IN_FORCE if is_in_force else 1)
+        self._rule_limit = self._allowed() * (WAS_GOOD if was_good else 1)
         self._rule = document
         try:
             yield
@@ -126,7 +126,7 @@ class DocumentLimits(NoLimits):
             self._take(self._used_by_rules.pop(document.key))
             reason = f"its targeting took longer than {self._rule_limit:g} s for all tenants together"
             self._late(document, reason)
-            raise SlowRuleError(document, reason, is_in_force=is_in_force) from error
+            raise SlowRuleError(document, reason, was_good=was_good) from error
         finally:
             self._rule = None
 

@@ -27,11 +27,11 @@ class Known(NamedTuple):
 
     def without(self, error: SlowRuleError) -> Known:
         """Return this and that a rule has taken too long: it is refused, or given up if there is no better one."""
-        if error.is_in_force or error.key in self.slow:
+        if error.was_good or error.key in self.slow:
             known = self._replace(given_up=self.given_up | {error.key})
         else:
             known = self
-        return known if error.is_in_force else known._replace(slow={**self.slow, error.key: error.reason})
+        return known if error.was_good else known._replace(slow={**self.slow, error.key: error.reason})
 
 
 _NOTHING_KNOWN, _NO_LIMITS = Known(), NoLimits()
@@ -123,8 +123,8 @@ class FlagSet(Mapping[str, Flag]):
 
     def _evaluate_rule(self, flag: Flag, default: Any, context: Mapping[str, Any], now: float) -> Decision:
         previous = self._last_good.get(flag.document.key)
-        is_in_force = previous is not None and previous.value == flag.document.value
-        with self._limits.of_rule(flag.document, is_in_force=is_in_force):
+        was_good = previous is not None and previous.value == flag.document.value
+        with self._limits.of_rule(flag.document, was_good=was_good):
             return flag.evaluate(default, context, now)
 
     def _note(self, error: DocumentError, instead: str) -> None:

@@ -111,7 +111,7 @@ def test_a_rule_that_is_slow_for_all_together_keeps_its_last_good_definition() -
 
 def test_a_rule_in_force_that_has_become_slow_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no better definition, so the tenants that ask for it keep what they have; others are planned."""
-    monkeypatch.setattr(document_limits, "IN_FORCE", 1)
+    monkeypatch.setattr(document_limits, "WAS_GOOD", 1)
     flag = {**ON, "targeting": DEAR}
     found = planned({**TENANTS, "tenants/z": {"dags": {"Job": {}}}, "flags/flag": flag}, {"flags/flag": flag})
     assert [spec.tenant for spec in found.specs.values()] == ["z"]

@@ -61,6 +61,17 @@ def too_large(size: int) -> str:
     return f"has {size:,} bytes; a value ends at {MAX_VALUE_BYTES:,}: split the document"
 
 
+def not_read(sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the largest values, which are left unread where all together would take too much memory, and why."""
+    found = {}
+    left = MAX_READING_BYTES
+    for key in sorted(sizes, key=lambda each: sizes[each]):
+        left -= sizes[key]
+        if left < 0:
+            found[key] = f"is not read: all values together may have {MAX_READING_BYTES:,} bytes, and it is a large one"
+    return found
+
+
 class Store(ABC):
     """A place that holds entries under one prefix.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import StoreUnreachable
 from ..problems import printable
-from .base import FOLDERS, MAX_READING_BYTES, MAX_VALUE_BYTES, too_large
+from .base import FOLDERS, MAX_VALUE_BYTES, not_read, too_large
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """The endings that are no part of a key; a file with another ending, or none, is its own key."""
@@ -228,12 +228,5 @@ def _both(folder: Path, one: File, other: File) -> File:
 
 def _limit(found: dict[str, File]) -> None:
     """Leave the largest files unread, where all together would take too much memory."""
-    left = MAX_READING_BYTES
-    if sum(file.size for file in found.values() if not file.trouble) <= left:
-        return
-    for file in sorted(found.values(), key=lambda each: each.size):
-        if not file.trouble:
-            left -= file.size
-            if left < 0:
-                reason = f"is not read: all values together may have {MAX_READING_BYTES:,} bytes, and it is a large one"
-                found[file.key] = file._replace(trouble=reason)
+    for key, reason in not_read({key: file.size for key, file in found.items() if not file.trouble}).items():
+        found[key] = found[key]._replace(trouble=reason)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult
 
 from ..errors import SettingsError, StoreDenied, StoreUnreachable
-from .base import MAX_READING_BYTES, MAX_VALUE_BYTES, Entry, Reading, Store, too_large
+from .base import MAX_VALUE_BYTES, Entry, Reading, Store, not_read, too_large
 from .filesystem import Filesystem, require_driver
 from .folder import Unusable, read_value
 from .keys import check_key
@@ -207,12 +207,7 @@ def _unreadable(objects: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Say which objects are not asked for, by what their listing says: too large ones, alone or all together."""
     sizes = {key: about.get("size") or 0 for key, about in objects.items()}
     found = {key: too_large(size) for key, size in sizes.items() if size > MAX_VALUE_BYTES}
-    left = MAX_READING_BYTES
-    for key in sorted(sizes.keys() - found.keys(), key=lambda each: sizes[each]):
-        left -= sizes[key]
-        if left < 0:
-            found[key] = f"is not read: all values together may have {MAX_READING_BYTES:,} bytes, and it is a large one"
-    return found
+    return found | not_read({key: size for key, size in sizes.items() if key not in found})
 
 
 def _contents(fs: Any, root: str, *, keys: Sequence[str]) -> dict[str, bytes | str]:
