@@ -9,7 +9,7 @@ from .decisions import Decision
 from .document_limits import NoLimits, SlowRuleError
 from .errors import BrokenOffError, DocumentError
 from .flags import FOLDER, Flag
-from .problems import Problem
+from .problems import INSTEAD, Problem
 from .snapshot import Document, Snapshot
 
 
@@ -128,7 +128,7 @@ class FlagSet(Mapping[str, Flag]):
             return flag.evaluate(default, context, now)
 
     def _note(self, error: DocumentError, instead: str) -> None:
-        self.problems.setdefault(error.key, Problem(error.key, f"{error.reason}. In force instead: {instead}"))
+        self.problems.setdefault(error.key, Problem(error.key, error.reason + INSTEAD + instead))
 
 
 def flags_of(

@@ -20,7 +20,7 @@ from .errors import DocumentError, describe
 from .flag_set import FlagSet, Known, flags_of
 from .guard import DEFAULTS
 from .models import SEPARATOR, describe_bad_id, explain, is_id, is_tenant_id, shown
-from .problems import NO_BUILDERS, Problem, at_most
+from .problems import INSTEAD, NO_BUILDERS, Problem, at_most, touched_by
 from .registry import Registry
 from .snapshot import DECODER, Document, Snapshot
 from .spec import DagSpec
@@ -50,12 +50,11 @@ class Plan:
 
     def keeps(self, spec: DagSpec) -> bool:
         """Say whether a DAG that is not in the plan stays: a problem keeps it out, and its flag lets it run."""
-        touched = self._touched
-        return ((spec.tenant, None) in touched or (spec.tenant, spec.dag_id) in touched) and self.is_on(spec)
+        return self._is_touched(spec.tenant, spec.dag_id) and self.is_on(spec)
 
     @cached_property
-    def _touched(self) -> set[tuple[str | None, str | None]]:
-        return {(problem.tenant, problem.dag_id) for problem in self.problems}
+    def _is_touched(self) -> Callable[[str | None, str], bool]:
+        return touched_by(self.problems)
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ class _Planner:
         except DocumentError as error:
             previous = last_good.get(DEFAULTS)
             instead = "its last good contents" if previous else "no defaults"
-            self._note(DEFAULTS, f"{error.reason}. In force instead: {instead}")
+            self._note(DEFAULTS, error.reason + INSTEAD + instead)
             if previous is None:
                 return {}
             document, under = previous, defaults.layered(previous.value, self.environment)

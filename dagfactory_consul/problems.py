@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MAX_LETTERS = 500
@@ -12,12 +12,13 @@ MAX_LETTERS = 500
 MAX_PROBLEMS = 20
 """Problems that are told of one document: nobody reads more, and each has to be shown, compared and kept."""
 
-
 NO_BUILDERS = (
     "no builders are configured: name their modules or folders by AIRFLOW__DAGFACTORY_CONSUL__BUILDERS, or among the "
     "bundle's kwargs by `builders`"
 )
 """What is wrong with each document that names a builder, where there is none at all."""
+INSTEAD = ". In force instead: "
+"""Begins the part of a problem that says what applies as long as a flag or the defaults cannot be used."""
 _NAMES = 10
 """DAGs, keys or tenants that are named where many are meant."""
 
@@ -66,6 +67,12 @@ def some(names: Sequence[str], most: int = _NAMES) -> str:
     """Return the first names of many, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def touched_by(problems: Iterable[Problem]) -> Callable[[str | None, str], bool]:
+    """Return what says of a tenant's DAG whether a problem touches it, or all of the tenant's."""
+    touched = {(each.tenant, each.dag_id) for each in problems}
+    return lambda tenant, dag_id: (tenant, None) in touched or (tenant, dag_id) in touched
 
 
 def at_most(problems: Iterable[Problem]) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from .flag_set import Known
 from .flags import FOLDER as FLAGS
 from .guard import DEFAULTS
 from .plan import Plan, plan
-from .problems import Problem
+from .problems import Problem, touched_by
 from .registry import Registry
 from .release import ACTIVE, Release
 from .snapshot import Snapshot
@@ -113,13 +113,9 @@ def _carried(snapshot: Snapshot, in_force: InForce) -> set[str]:
 def _kept(release: Release, carried: set[str], problems: list[Problem]) -> dict[str, DagSpec]:
     """Return the specs that are carried over. A problem keeps those in force that it touches, as in any plan."""
     tenants = {key.removeprefix(_TENANTS) for key in carried}
-    touched = {(each.tenant, each.dag_id) for each in problems}
+    is_touched = touched_by(problems)
     specs = (placed.spec for placed in release.dags.values() if placed.state == ACTIVE)
-    return {
-        spec.dag_id: spec
-        for spec in specs
-        if spec.tenant in tenants and touched.isdisjoint([(spec.tenant, None), (spec.tenant, spec.dag_id)])
-    }
+    return {spec.dag_id: spec for spec in specs if spec.tenant in tenants and not is_touched(spec.tenant, spec.dag_id)}
 
 
 def _known_flags(snapshot: Snapshot, in_force: InForce) -> Known:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ..problems import NO_BUILDERS, told
+from ..problems import INSTEAD, NO_BUILDERS, told
 from .terminal import fail
 
 if TYPE_CHECKING:
     from ..settings import Settings
     from ..stores.base import Entry
-
-_INSTEAD = ". In force instead: "
-"""Begins the part of a problem that is about what is deployed, and no matter of a document that is not yet written."""
 
 
 def is_document(key: str) -> bool:
@@ -53,8 +50,9 @@ def _problems(entries: list[Entry], settings: Settings) -> list[str]:
     limit = settings.max_document_bytes
     read = from_reading(Reading(rest), now=0.0, largest=limit)
     problems = plan(read, Registry(), settings.environment, max_dags=settings.max_dags).problems
+    # What applies instead is about what is deployed, and these documents are not even written.
     found = [
-        each._replace(message=each.message.partition(_INSTEAD)[0]) for each in problems if each.message != NO_BUILDERS
+        each._replace(message=each.message.partition(INSTEAD)[0]) for each in problems if each.message != NO_BUILDERS
     ]
     # Not by the plan: without builders it knows no field that may hold a template.
     defaults = tuple(entry for entry in entries if entry.key == "defaults")

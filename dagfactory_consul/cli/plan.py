@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import DagFactoryError
-from ..problems import told
+from ..problems import told, touched_by
 from .terminal import EnvironmentOption, JsonOption, PrefixOption, StoreOption, opened, print_json, settings_of
 
 if TYPE_CHECKING:
@@ -68,10 +68,8 @@ def plan(
 
 def _kept(before: dict[str, DagSpec], after: Release) -> list[str]:
     """Return the DAGs that stay as they are because of a problem."""
-    active = _active(after)
-    touched = {(problem.tenant, problem.dag_id) for problem in after.problems}
-    kept = (dag_id for dag_id in before if dag_id in active)
-    return sorted(each for each in kept if {(before[each].tenant, None), (before[each].tenant, each)} & touched)
+    is_touched = touched_by(after.problems)
+    return sorted(dag_id for dag_id in before.keys() & _active(after) if is_touched(before[dag_id].tenant, dag_id))
 
 
 def _show(found: dict[str, Any]) -> None:
