@@ -66,14 +66,18 @@ class Release(NamedTuple):
         """Return the specs of the DAGs that Airflow is given."""
         return {dag_id: each.spec for dag_id, each in self.dags.items() if each.shown}
 
-    def why(self, dag_id: str) -> str | None:
-        """Return the first problem that keeps a DAG as it was: of the DAG itself, or else of its whole tenant."""
-        tenant = self.dags[dag_id].spec.tenant
-        for wanted in (dag_id, None):
-            for each in self.problems:
-                if (each.tenant, each.dag_id) == (tenant, wanted):
-                    return str(each)
-        return None
+    def former(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Return the DAGs that keep a former configuration, the first of them first: since when, and the problem."""
+        if not self.problems:
+            return []  # none does without one
+        found = sorted((each.refused, dag_id) for dag_id, each in self.dags.items() if each.refused and each.shown)
+        first = {(each.tenant, each.dag_id): each for each in reversed(self.problems)}
+        rows = []
+        for since, dag_id in found[:most]:
+            tenant = self.dags[dag_id].spec.tenant
+            problem = first.get((tenant, dag_id)) or first.get((tenant, None))
+            rows.append({"dag": dag_id, "tenant": tenant, "since": since, "problem": problem and str(problem)})
+        return rows
 
 
 def deployed(release: Release | None) -> dict[str, list[str]] | None:

@@ -11,7 +11,6 @@ from .edition import Edition
 from .errors import StoreError
 from .head import this_processor
 from .keyed_file import dumps
-from .release import Release
 from .stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -21,6 +20,10 @@ STATUS = "status"
 
 NAMED = 1_000
 """Keys, or DAGs, that a status names of a hold or among those that drain: a store's value has room for so many."""
+REFUSED = 100
+"""DAGs that a status names with what keeps them as they were."""
+LINES = 200
+"""Problems that a status tells."""
 
 
 class Reporter:
@@ -97,7 +100,7 @@ class Reporter:
             "dags": len(edition.release.specs()) - len(draining),
             "draining": draining[:NAMED],
             "draining_count": len(draining),
-            "refused": _refused(edition.release),
+            "refused": edition.release.former(REFUSED),
             "held": _held(held) if held else None,
             "problems": _bounded(problems),
         }
@@ -119,17 +122,6 @@ class Reporter:
         stats.timing("dagfactory_consul.refresh", seconds * 1000, tags=tags)
 
 
-def _refused(release: Release) -> list[dict[str, Any]]:
-    """Return the DAGs that keep a former configuration, as many as a status has room for: since when, and why."""
-    if not release.problems:
-        return []  # none is refused without one
-    found = sorted((each.refused, dag_id) for dag_id, each in release.dags.items() if each.refused and each.shown)
-    return [
-        {"dag": dag_id, "tenant": release.dags[dag_id].spec.tenant, "since": since, "problem": release.why(dag_id)}
-        for since, dag_id in found[: NAMED // 10]
-    ]
-
-
 def _held(held: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is told of a hold: keys and DAGs by name, as many as a status has room for."""
     named = {name: held.get(name, [])[:NAMED] for name in ("missing", "dags")}
@@ -138,5 +130,5 @@ def _held(held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bounded(problems: list[str]) -> list[str]:
     """Return the lines that a status has room for; the rest is in Airflow's import errors."""
-    more = len(problems) - NAMED // 5
-    return problems if more <= 0 else [*problems[: NAMED // 5], f"and {more:,} more: see Airflow's import errors"]
+    more = len(problems) - LINES
+    return problems if more <= 0 else [*problems[:LINES], f"and {more:,} more: see Airflow's import errors"]

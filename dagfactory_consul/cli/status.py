@@ -16,7 +16,6 @@ from ..problems import told
 from .terminal import EnvironmentOption, JsonOption, ago, opened, print_json, settings_of
 
 if TYPE_CHECKING:
-    from ..release import Release
     from ..settings import Settings
 
 
@@ -104,19 +103,10 @@ def _machine(settings: Settings) -> dict[str, Any] | None:
         "failures": attempt.failures,
         "dags": states.count(releases.ACTIVE) if release is not None else None,
         "draining": states.count(releases.DRAINING),
-        "refused": _refused(release) if release is not None else [],
+        "refused": release.former() if release is not None else [],
         "held": about.get("held"),
         "problems": [*client.problems(), *(told(release.problems) if release else ())],
     }
-
-
-def _refused(release: Release) -> list[dict[str, Any]]:
-    """Return the DAGs that keep a former configuration, since when, and why."""
-    return [
-        {"dag": dag_id, "since": placed.refused, "problem": release.why(dag_id)}
-        for dag_id, placed in release.dags.items()
-        if placed.refused and placed.shown
-    ]
 
 
 def _show_machine(machine: dict[str, Any]) -> None:
