@@ -187,10 +187,12 @@ class ConsulDagBundle(BaseDagBundle):
         from . import cron, generated, occupancy  # noqa: F401  # the parses that are forked from here need it
         from .advice import advise
         from .processor import Processor
+        from .quiet import hush
 
         for line in advise(self.refresh_interval):
             log.warning("%s", line)
         cron.keep()
+        hush(self.name)
         return Processor(
             self.name,
             self.base_dir,

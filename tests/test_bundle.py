@@ -246,6 +246,14 @@ def test_bad_settings_of_airflow_are_said_at_the_start(site: Site, caplog: pytes
 # With Airflow's database
 
 
+def test_a_processor_logs_its_looks_seldom(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first look on, a DAG processor logs each look at the bundle seldom."""
+    processors: list[Any] = []
+    monkeypatch.setattr("structlog.get_config", lambda: {"processors": processors})
+    refreshed(site.machine().bundle())
+    assert [each.name for each in processors] == [BUNDLE]
+
+
 @pytest.fixture
 def database() -> None:
     """A database with nothing in it."""

@@ -30,7 +30,7 @@ ROWS = (
     "runtime runs columns next_run verify assembly",
     "note papers job culprits crashes child scouts trial preflight",
     "renewal parse task_start project loader hook provider",
-    "generated watch layout unfound import_errors retention rivals reporting failure advice",
+    "generated watch layout unfound import_errors retention rivals reporting failure advice quiet",
     "trust agreement rollout processor worker cron bundle plugin",
     "cli cli.*",
 )

@@ -309,6 +309,8 @@ class Deployment:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
             "AIRFLOW__DAGFACTORY_CONSUL__STATE_DIR": str(home / "state"),
             "AIRFLOW__DAGFACTORY_CONSUL__BUILDERS": str(home / "builders"),
+            # Each look at a bundle is logged: `_looks` counts them.
+            "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.dag_processing.manager=DEBUG",
             "CONSUL_HTTP_TOKEN": self.cluster.token if name in PROCESSORS else self.cluster.reading_token,
             "PGAPPNAME": name,
             "SCENES_MACHINE": name,
