@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import math
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 BUDGET = 2.0
 """Seconds of this process's CPU that one text may take in all."""
+ROUND = 1_000
+"""Texts of a kind that hypothesis makes up together: it remembers all of them, in gigabytes after some ten thousand."""
 GOOD = b'{"dags": {"Job": {"limit": 3}}}'
 BUILDERS = Path(__file__).parents[1] / "system" / "builders"
 
@@ -123,16 +126,18 @@ def _run(count: int, start: int, sample: int) -> None:
     registry.load([str(BUILDERS)])
     fuzz = Fuzz(registry, sample)
     fuzz.warm_up()
-    rules = settings(
-        max_examples=count // 2,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
     began = time.monotonic()
-    for texts, step in ((documents.tenants, fuzz.tenant), (documents.flags, fuzz.flag)):
-        rules(seed(start)(given(texts)(step)))()
+    for number in range(math.ceil(count / (2 * ROUND))):
+        rules = settings(
+            max_examples=min(ROUND, count // 2 - number * ROUND),
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        for texts, step in ((documents.tenants, fuzz.tenant), (documents.flags, fuzz.flag)):
+            rules(seed(start + number)(given(texts)(step)))()
+        sys.stderr.write(f"{2 * ROUND * (number + 1):,} texts in {time.monotonic() - began:.0f} s\n")
     seconds, text = fuzz.slowest
     figures = {
         "benchmark": "fuzz",
