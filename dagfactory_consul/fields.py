@@ -100,6 +100,12 @@ def at(annotation: Any, path: tuple[str | int, ...]) -> list[Any]:
     return found
 
 
+def of_texts(annotation: Any, path: tuple[str | int, ...]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """Return what a text at a place in a value may be, with what is noted beside it; [] where nothing says that."""
+    found = [each for annotation_there in at(annotation, path) for each in members(annotation_there)]
+    return [(bare, notes) for bare, notes in found if bare not in (None, type(None), bool, int, float)]
+
+
 def classes(annotation: Any, path: str = "", seen: set[Any] | None = None) -> Iterator[tuple[str, Any]]:
     """Yield every class with fields that an annotation mentions, at every depth, and where."""
     seen = set() if seen is None else seen

@@ -116,7 +116,6 @@ def _plain(value: Any) -> Any:
 
 
 def _is_templated(model: type[BaseModel], path: Path) -> bool:
-    """Say whether whatever text may stand at a place is declared as Templated."""
-    found = [each for annotation in fields.at(model, path) for each in fields.members(annotation)]
-    of_texts = [notes for bare, notes in found if bare not in (None, type(None), bool, int, float)]
-    return bool(of_texts) and all(TEMPLATED in notes for notes in of_texts)
+    """Say whether the model declares each text at a place as Templated."""
+    found = fields.of_texts(model, path)
+    return bool(found) and all(TEMPLATED in notes for _, notes in found)

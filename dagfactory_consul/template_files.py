@@ -82,11 +82,10 @@ def _given(spec: DagSpec, model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 
 def _is_choice(model: type[BaseModel], path: templates.Path) -> bool:
-    """Say whether a model lists whatever may stand at a place."""
-    found = [bare for annotation in fields.at(model, path) for bare, _ in fields.members(annotation)]
-    of_texts = [bare for bare in found if bare not in (None, type(None), bool, int, float)]
-    return bool(of_texts) and all(
-        get_origin(bare) is Literal or (isinstance(bare, type) and issubclass(bare, enum.Enum)) for bare in of_texts
+    """Say whether the model lists each text that a place may have."""
+    found = [bare for bare, _ in fields.of_texts(model, path)]
+    return bool(found) and all(
+        get_origin(bare) is Literal or (isinstance(bare, type) and issubclass(bare, enum.Enum)) for bare in found
     )
 
 
