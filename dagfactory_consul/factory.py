@@ -102,7 +102,7 @@ class DAGFactory:
 
 
 def _refuse_templates(spec: DagSpec, definition: Definition) -> None:
-    """Refuse templates, but in fields that are Templated: what stands there was written in code, or looked at before.
+    """Refuse templates outside fields that are Templated. A text there is code, or the plan has checked it.
 
     Raises:
         BuildError: a template stands elsewhere. As a model a configuration is code, and is not looked at.

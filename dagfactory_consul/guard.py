@@ -32,7 +32,7 @@ class Guard:
     """Of the DAGs that are deployed (a project counts as one), and likewise of the flags; 1 holds nothing."""
     minimum: int = 2
     deployed: Callable[[], Deployed | None] = lambda: None
-    """Returns what is deployed now; None where that is not known: then a tenant weighs what its document names."""
+    """Returns the DAGs deployed now. Where they are not known (None), a tenant weighs as many as its document names."""
     LATELY: ClassVar[float] = 600.0
     """Seconds within which the share may vanish, at once or bit by bit."""
 

@@ -17,7 +17,7 @@ from .snapshot import FLAGS, Snapshot
 
 MODULE, IMPORT, DAG = "module", "import", "dag"
 DOCUMENTS = TENANT, FLAG, DEFAULTS = "tenant", "flag", "defaults"
-"""The kinds of things that are somebody's code, or run it: whatever they do harms themselves alone."""
+"""The kinds of things that are users' code, or run it. Each of them can harm only itself."""
 
 
 class Job(NamedTuple):
@@ -48,9 +48,9 @@ class Known(NamedTuple):
     culprits: dict[Thing, str]
     """What crashed or hung, and how: it is not tried again."""
     verified: set[Thing]
-    """The DAGs that were verified, besides those that what is in force says it of."""
+    """The DAGs that were verified, besides those that the deployed release says to be."""
     planned: Planned | None
-    """The snapshot that what is in force was planned from."""
+    """The plan from which the deployed release was made, if that is known."""
     modules: Mapping[str, Modules]
     """What results have said of the builders' modules, by the code's fingerprint."""
     pool: float
@@ -60,7 +60,7 @@ class Known(NamedTuple):
         """Return what the plan may be carried over from; None if it is not known what that was planned from."""
         if job.before is None or self.planned is None:
             return None
-        # What is known of the documents' problems was found with some code, maybe not with what is in force.
+        # The problems may have been found with another code than the deployed one.
         outcome = self.planned.outcome if self.planned.fingerprint == fingerprint else None
         return InForce(job.before, self.planned.snapshot, outcome)
 

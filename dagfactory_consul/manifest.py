@@ -57,7 +57,7 @@ class Version(NamedTuple):
         if kind not in (1, FORMAT):
             raise ValueError(f"it is of format {kind!r:.40}, and this package reads 1 and {FORMAT}")
         if kind == 1:
-            # What was removed lately stood in a part of the state that the name does not cover.
+            # In format 1 the DAGs that were removed lately are in the state, which the name does not cover.
             fields = {key: value for key, value in fields.items() if key != "state"} | {"gone": None}
         # Its ValidationError is a ValueError, and says which field is of another type.
         version = msgspec.convert(values_of(fields, cls._fields), cls)
@@ -111,7 +111,7 @@ def is_archive_of(data: bytes, name: str) -> bool:
 
 
 def is_plain_name(name: str) -> bool:
-    """Say whether it names one file or folder in whatever folder it is put into, and none elsewhere."""
+    """Say whether it names one file or folder within the folder that it is put into, and nothing outside."""
     return name.isprintable() and not name.startswith(".") and not {"/", "\\"} & {*name} and 0 < len(name) <= 200
 
 

@@ -19,7 +19,7 @@ MAX_NUMBER = 2**31 - 1
 """Airflow's columns hold numbers of 32 bits. One that is larger would end its scheduler, or its DAG processor."""
 
 SEPARATOR = "__"
-"""Stands between a tenant's id and the name of its DAG, in the DAG's id."""
+"""Parts the tenant's id from the DAG's name in a DAG id."""
 
 T = TypeVar("T")
 TEMPLATED = "may hold a template of Airflow's"
@@ -144,7 +144,7 @@ def explain(error: ValidationError, model: type[BaseModel], path: str = "", *, p
 
 
 def shown(value: object) -> str:
-    """Return a value as far as everybody may see it who sees Airflow's import errors: no text that a tenant wrote."""
+    """Return a value without any text that a tenant wrote: all tenants may read Airflow's import errors."""
     if isinstance(value, str):
         return f"a text of {len(value):,} letters" if value else "an empty text"
     if isinstance(value, dict | list | tuple):

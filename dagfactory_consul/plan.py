@@ -152,7 +152,7 @@ class _Planner:
         self.environment = environment
         self.now = now
         self.gates = True
-        # What is held is of a former snapshot, which a former version may have decoded.
+        # Held documents are of a former snapshot, which a former version of this package may have decoded.
         self.is_decoded = snapshot.decoded_by == DECODER and not snapshot.held
         self.problems: list[Problem] = list(registry.problems)
         self.has_builders = bool(registry or registry.problems)

@@ -127,7 +127,7 @@ class Preflight:
         shutil.rmtree(self._papers.folder, ignore_errors=True)
 
     def remember(self, file: Path) -> None:
-        """Keep what was found out for another process, if it is anything; a disk that is full costs only work."""
+        """Write for another process what this one has found out. Where the disk is full that one tries all again."""
         content = {
             "culprits": self._culprits.to_json(),
             "verified": sorted(self._verified),
@@ -221,7 +221,7 @@ class Preflight:
             self._verified.update(thing_of_dag(each, code) for each in release.dags.values() if each.checked == code)
 
     def _blame(self, job: Job, status: int) -> None:
-        """Remember what the child has died of. Raises DagFactoryError where leaving something out cannot mend it."""
+        """Remember what has ended the child. Raises DagFactoryError where the next child cannot leave that out."""
         thing, error = self._note.thing, self._note.error
         how = _how(status, self._late, error)
         went_on = self._late and not self._note.overdue(self.grace)  # while it was looked at

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 MAX_LETTERS = 500
-"""Letters of one problem, at most: whoever wrote a document decides how long what is wrong with it could be told."""
+"""Letters of one problem, at most: a document could make the text of its own problem as long as it likes."""
 
 MAX_PROBLEMS = 20
-"""Problems that are told of one document: nobody reads more, and each has to be shown, compared and kept."""
+"""Problems that are shown of one document, at most: nobody reads more, and each of them is compared and kept."""
 
 NO_BUILDERS = (
     "no builders are configured: name their modules or folders by AIRFLOW__DAGFACTORY_CONSUL__BUILDERS, or among the "
     "bundle's kwargs by `builders`"
 )
-"""What is wrong with each document that names a builder, where there is none at all."""
+"""The problem of each document that names a builder, where there are no builders at all."""
 INSTEAD = ". In force instead: "
 """Begins the part of a problem that says what applies as long as a flag or the defaults cannot be used."""
 _NAMES = 10
@@ -50,7 +50,7 @@ def printable(text: str, most: int = MAX_LETTERS) -> str:
 
 
 def told(problems: Iterable[Problem]) -> list[str]:
-    """Return problems as lines. That there are no builders is one line, however many tenants name some."""
+    """Return problems as lines. All tenants that name a builder where there are none share one line."""
     lines = []
     without: set[str] = set()
     for problem in problems:

@@ -140,7 +140,7 @@ class Processor:
         """When the last look ended, in seconds of the clock and of this process's CPU."""
         self._taken_over = 0.0
         self._failed: list[str] = []
-        """What the last looks have failed by, one after the other."""
+        """The errors of the last looks, if these have failed."""
 
     def refresh(self) -> None:
         """Bring this machine to what the store says, as far as that can be done within a moment.

@@ -57,7 +57,7 @@ class Registry(Mapping[str, Definition]):
         """Is entered around the import of each module. What it raises on entering stands for the import's failure."""
         self._definitions: dict[str, Definition] = {}
         self._is_published = False
-        """Whether what is imported was looked at when it was published: a task's start does not pay for it again."""
+        """Whether the code was checked when it was published, so that a task's start need not check it again."""
         self._loaded: set[str] = set()
         self._modules: set[str] = set()
         self._files: dict[str, str] = {}
@@ -168,7 +168,7 @@ class Registry(Mapping[str, Definition]):
         return digest.hexdigest()[:16]
 
     def _begin_at(self, root: Path) -> None:
-        """Have what is imported from now on come from another copy of the code, be its modules imported already.
+        """Import from another copy of the code from now on, modules that are imported already too.
 
         One of Airflow's commands parses the files of all bundles in one process: a DAG file that a project has written
         has imported the originals. What was imported by others than this registry stays as it is.

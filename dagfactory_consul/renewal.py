@@ -1,4 +1,4 @@
-"""The renewal: the store is read, what it asks for is tried in a child process, and what has passed is put in force."""
+"""The renewal: reads the store, has the changes tried in a child process, and deploys those that pass."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS = 60.0
-"""How long one parse waits for what is tried, at most, and no longer than a third of what Airflow leaves the file."""
+"""Seconds that one parse waits for the preflight, at most; and never longer than a third of Airflow's own limit."""
 NOT_YET = "no DAG can be shown yet: the first configuration is still being checked"
 GRACE = 2.0
-"""Seconds over its limit after which what is tried is killed, and that the whole of it may take longer."""
+"""Seconds over its limit after which the preflight's child is killed. The parse waits for that."""
 
 
 class Renewal:

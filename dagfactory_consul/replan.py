@@ -111,7 +111,7 @@ def _carried(snapshot: Snapshot, in_force: InForce) -> set[str]:
 
 
 def _kept(release: Release, carried: set[str], problems: list[Problem]) -> dict[str, DagSpec]:
-    """Return the specs that are carried over. A problem keeps those in force that it touches, as in any plan."""
+    """Return the specs that are carried over, without those that a problem touches: they are not in a plan either."""
     tenants = {key.removeprefix(_TENANTS) for key in carried}
     is_touched = touched_by(problems)
     specs = (placed.spec for placed in release.dags.values() if placed.state == ACTIVE)

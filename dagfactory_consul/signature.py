@@ -1,4 +1,4 @@
-"""The signature of a deployment's head: the right to write into the store is no right to say what is deployed.
+"""The signature of a deployment's head. It keeps a writer of the store from deciding which version is deployed.
 
 The key is derived from Airflow's fernet key, which the DAG processors of one Airflow share, and writers of the store do
 not have.

@@ -23,7 +23,7 @@ LIST = "tenants"
 
 PROJECTS, FLAGS = "projects/", "flags/"
 DECODER = f"{__version__}+1"
-"""What decodes documents: a number is added for each change of what is refused, so that all are decoded again."""
+"""The version of the decoder. The number grows with each rule that refuses more, so that all are decoded again."""
 
 
 class Document(NamedTuple):
@@ -133,7 +133,7 @@ def from_reading(
             line = start + _decoded(key, text, line, None if key == LIST else largest)
         lines[key] = line
     for key, reason in reading.unreadable.items():
-        # Not missing: who has last good DAGs keeps them.
+        # The document is not missing, so its tenant keeps its last good DAGs.
         lines[key] = "[0,null," + _malformed(key, reason, known.get(key))
     if LIST in lines:
         _expand_list(lines, largest)

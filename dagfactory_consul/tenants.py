@@ -21,7 +21,7 @@ Macro = Literal[
     "data_interval_start",
     "data_interval_end",
 ]
-"""What a document may ever refer to by name: what is known of a run, as text."""
+"""The names that a template of a document can be allowed to use: each is a text that Airflow knows of a run."""
 
 
 class Allow(Model):

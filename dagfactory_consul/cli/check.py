@@ -1,4 +1,4 @@
-"""The check of documents before they are written: the problems that they have by themselves, whatever the builders."""
+"""The check of documents before they are written: the problems that they have without regard to builders."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 MODE = 0o644
-"""Of documents: who writes them and who reads them are often two users."""
+"""Of documents: one user writes them, and often another one reads them."""
 PREFIX, SUFFIX = ".", ".tmp"
 """How the name of a file begins and ends that is being written."""
 
