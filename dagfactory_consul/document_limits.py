@@ -104,6 +104,7 @@ class DocumentLimits(NoLimits):
         try:
             yield
         except TimeLimitExceededError as error:
+            self._document = None
             reason = f"{WORK[document.key.partition('/')[0]]} took longer than {limit:g} s"
             self._late(document, reason)
             raise BrokenOffError(reason, key=document.key) from error
@@ -123,6 +124,7 @@ class DocumentLimits(NoLimits):
         try:
             yield
         except TimeLimitExceededError as error:
+            self._rule = None
             self._take(self._used_by_rules.pop(document.key))
             reason = f"its targeting took longer than {self._rule_limit:g} s for all tenants together"
             self._late(document, reason)
@@ -157,6 +159,7 @@ class DocumentLimits(NoLimits):
 
 class _Timer(time_limit):
     __slots__ = ("_limits",)
+    ENDING = time_limit.ENDING | {__name__, contextmanager.__module__}
 
     def __init__(self, limits: DocumentLimits) -> None:
         super().__init__(limits.seconds, "", on_import=limits.renew)

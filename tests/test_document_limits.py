@@ -122,6 +122,12 @@ def test_a_rule_in_force_that_has_become_slow_changes_nothing(monkeypatch: pytes
     }
 
 
+def test_what_is_done_about_a_slow_document_is_not_broken_off() -> None:
+    """The limit of a document ends when it has passed, however long it then takes to tell of it."""
+    result = planned({"tenants/a": {"dags": {"Moody": {"mood": "hang"}}}}, late=lambda *_: time.sleep(3 * LIMIT))
+    assert [each.message for each in result.problems] == [f"working out its DAGs took longer than {LIMIT:g} s"]
+
+
 def test_no_limit() -> None:
     """0 is no limit, as everywhere."""
     limits = DocumentLimits(0)
