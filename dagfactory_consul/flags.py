@@ -68,7 +68,7 @@ class Flag:
             return Decision(default, None, "DEFAULT", self.document.index)
         value = self.definition["variants"].get(variant)
         if variant not in self.definition["variants"]:
-            raise self._error(f"its targeting names no variant: {variant!r}{near_miss(variant, self._names())}")
+            raise self._no_variant(variant)
         if not _same_type(value, default):
             raise self._error(f"variant {variant!r} is {value!r}, but the builder expects a value like {default!r}")
         return Decision(value, variant, reason, self.document.index)
@@ -107,7 +107,8 @@ class Flag:
             if field not in _FIELDS:
                 raise self._error(f"unknown field {field!r}{near_miss(field, _FIELDS)}")
         if value.get("state") not in ("ENABLED", "DISABLED"):
-            raise self._error(f"`state` is ENABLED or DISABLED, not {value.get('state')!r}")
+            found = f"not {value['state']!r}" if "state" in value else "and missing here"
+            raise self._error(f"`state` is ENABLED or DISABLED, {found}")
         variants = value.get("variants")
         if not isinstance(variants, dict) or not variants:
             raise self._error("`variants` has at least one name and its value")
@@ -135,6 +136,9 @@ class Flag:
         for variant in _fractions(rule):
             if variant not in self.definition["variants"]:
                 raise self._error(f"`fractional` names no variant: {variant!r}{near_miss(variant, self._names())}")
+        for variant in _results(rule):
+            if variant not in self.definition["variants"]:
+                raise self._no_variant(variant)
 
     def _try_arrays(self, context: Mapping[str, Any]) -> None:
         """Try what may cost much in branches, too, that this context does not take."""
@@ -152,6 +156,9 @@ class Flag:
     def _names(self) -> list[str]:
         return list(self.definition["variants"])
 
+    def _no_variant(self, name: str) -> DocumentError:
+        return self._error(f"its targeting names no variant: {name!r}{near_miss(name, self._names())}")
+
     def _error(self, message: str) -> DocumentError:
         return DocumentError(message, key=self.document.key)
 
@@ -168,6 +175,18 @@ def _fractions(rule: Any) -> Iterator[str]:
     elif isinstance(rule, list):
         for each in rule:
             yield from _fractions(each)
+
+
+def _results(rule: Any) -> Iterator[str]:
+    """Yield the results that a rule names outright, also in branches that no tenant takes yet."""
+    if isinstance(rule, str):
+        yield rule
+    elif isinstance(rule, dict):
+        for operator, arguments in rule.items():
+            if operator in ("if", "?:") and isinstance(arguments, list):
+                # Conditions and results in turn; the last one of an odd number is a result as well.
+                for each in arguments[1::2] + (arguments[-1:] if len(arguments) % 2 else []):
+                    yield from _results(each)
 
 
 def _same_type(value: Any, default: Any) -> bool:

@@ -139,7 +139,7 @@ MALFORMED = {
     "a number": (1, "not 1"),
     "nothing": (None, "not None"),
     "a list": ([True], "not [True]"),
-    "no state": ({"variants": VARIANTS}, "`state` is ENABLED or DISABLED, not None"),
+    "no state": ({"variants": VARIANTS}, "`state` is ENABLED or DISABLED, and missing here"),
     "a state in small letters": (rule(None, state="enabled"), "not 'enabled'"),
     "no variants": ({"state": "ENABLED"}, "`variants` has at least one name"),
     "empty variants": (rule(None, variants={}), "`variants` has at least one name"),
@@ -155,6 +155,14 @@ MALFORMED = {
     "an unknown variant in a branch": (
         rule({"if": [{"var": "vip"}, {"fractional": [["onn", 1], ["off", 0]]}]}),
         "`fractional` names no variant: 'onn'",
+    ),
+    "a result that is no variant, in a branch that nobody takes yet": (
+        rule({"if": [{"==": [{"var": "tier"}, "gold"]}, "onn", "off"]}),
+        "its targeting names no variant: 'onn', did you mean 'on'",
+    ),
+    "a result that is no variant, in an inner condition": (
+        rule({"if": [{"var": "a"}, "on", {"var": "b"}, {"?:": [{"var": "c"}, "on", "offf"]}, "off"]}),
+        "its targeting names no variant: 'offf', did you mean 'off'",
     ),
 }
 

@@ -166,7 +166,10 @@ def test_a_document_that_was_broken_off_is_planned_again() -> None:
 
 def test_a_flag_that_fails_for_one_tenant_costs_nobody_else() -> None:
     """Only the tenants that a flag fails for are worked out again, so that its problem goes with them."""
-    odd = {**BEFORE, "flags/gate": {**GOLD, "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, "x", None]}}}
+    odd = {
+        **BEFORE,
+        "flags/gate": {**GOLD, "targeting": {"if": [{"==": [{"var": "tier"}, "gold"]}, {"cat": ["x"]}, None]}},
+    }
     known = planned(snapshot_of({**odd, "tenants/c": DOCUMENTS[7]}))
     assert [each.key for each in known.release.problems] == ["flags/gate"]
     assert tenants_planned({**odd, "tenants/c": DOCUMENTS[7]}, known) == ["tenants/c"]
