@@ -10,7 +10,7 @@ from . import fields
 from .builders import DRAINING, FORMER
 from .models import OPERATOR_ONLY
 from .problems import printable
-from .references import matches
+from .references import matches, named
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,7 +35,7 @@ def explain_choice(
     for field, name in _LISTS.items():
         value, patterns = airflow.get(field), getattr(allow, name)
         if value is not None and patterns is not None and not _any(value, patterns, tenant):
-            return _refusal(f"{path}.{field}", name)
+            return _refusal(f"{path}.{field}", name, patterns, tenant)
     priority = airflow.get("priority")
     if isinstance(priority, int | float) and allow.priorities is not None:  # the model refuses all else
         lowest, highest = allow.priorities
@@ -52,7 +52,7 @@ def explain_tags(tags: Any, path: str, allow: Allow, tenant: str, reserved: Cont
         if tag in {DRAINING, FORMER} or tag in reserved:
             return f"{path}: {tag!r} is a tag that the factory gives: take another one"
         if allow.tags is not None and not _any(tag, allow.tags, tenant):
-            return _refusal(path, "tags")
+            return _refusal(path, "tags", allow.tags, tenant)
     return None
 
 
@@ -92,5 +92,5 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _refusal(place: str, name: str) -> str:
-    return f"{place}: is none of the {name} that `allow` in the defaults names for this tenant"
+def _refusal(place: str, name: str, patterns: tuple[str, ...], tenant: str) -> str:
+    return f"{place}: is none of the {name} that `allow` in the defaults names: {named(patterns, tenant)}"

@@ -146,7 +146,7 @@ def explain(error: ValidationError, model: type[BaseModel], path: str = "", *, p
 def shown(value: object) -> str:
     """Return a value without any text that a tenant wrote: all tenants may read Airflow's import errors."""
     if isinstance(value, str):
-        return f"a text of {len(value):,} letters" if value else "an empty text"
+        return f"a text of {len(value):,} letter{'s' * (len(value) > 1)}" if value else "an empty text"
     if isinstance(value, dict | list | tuple):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value):,}"
     return str(value)[:40]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from . import fields
 from .models import TEMPLATED
-from .problems import printable
+from .problems import printable, some
 from .templates import Path, find, place_of, refusal
 
 _OF_CONNECTION = ("conn_id", "conn_type", "host", "login", "password", "port", "schema", "extra")
@@ -70,7 +70,8 @@ def _explain_node(node: Any, allowed: Mapping[str, tuple[str, ...]], tenant: str
     if isinstance(node, nodes.Name):
         if node.name in allowed["macros"]:
             return None
-        return f"{{{{ {printable(node.name, 60)} }}}} is none of the macros that `allow` in the defaults names"
+        said = named(allowed["macros"], tenant)
+        return f"{{{{ {printable(node.name, 60)} }}}} is none of the macros that `allow` in the defaults names: {said}"
     if not (
         isinstance(node, nodes.Getattr)
         and isinstance(node.node, nodes.Getattr)
@@ -83,7 +84,13 @@ def _explain_node(node: Any, allowed: Mapping[str, tuple[str, ...]], tenant: str
         return f"a connection has no {printable(field, 60)!r}; known: {', '.join(_OF_CONNECTION)}"
     if any(matches(connection, pattern, tenant) for pattern in allowed["connections"]):
         return None
-    return f"the connection {printable(connection, 60)!r} is none of those that `allow` in the defaults names"
+    said = named(allowed["connections"], tenant)
+    return f"the connection {printable(connection, 60)!r} is none of those that `allow` in the defaults names: {said}"
+
+
+def named(patterns: Sequence[str], tenant: str | None) -> str:
+    """Return what a list of `allow` names, for a tenant who chose something else."""
+    return some([each.replace("{tenant}", tenant or "{tenant}") for each in patterns]) or "it names none"
 
 
 def matches(text: str, pattern: str, tenant: str | None) -> bool:

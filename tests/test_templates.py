@@ -152,7 +152,7 @@ def test_other_references_are_refused(text: str, where: str) -> None:
 def test_nothing_is_allowed_unless_the_defaults_say_so() -> None:
     """Without `allow` no reference passes, in a Templated field either."""
     found = planned({"tenants/acme": {"dags": {"Report": {"command": "{{ ds }}"}}}})
-    assert "{{ ds }} is none of the macros that `allow` in the defaults names" in str(found.problems[0])
+    assert "{{ ds }} is none of the macros that `allow` in the defaults names: it names none" in str(found.problems[0])
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ BOUNDS = {
 @pytest.mark.parametrize(
     ("airflow", "path"),
     [
-        ({"pool": "globex_pool"}, "pool: is none of the pools"),
+        ({"pool": "globex_pool"}, "pool: is none of the pools that `allow` in the defaults names: acme_pool, shared"),
         ({"queue": "privileged"}, "queue: is none of the queues"),
         ({"owner": "globex"}, "owner: is none of the owners"),
-        ({"tags": ["gold", "globex"]}, "tags: is none of the tags"),
+        ({"tags": ["gold", "globex"]}, "tags: is none of the tags that `allow` in the defaults names: gold"),
         ({"priority": 11}, "priority: 11 is not within 0 to 10"),
     ],
 )

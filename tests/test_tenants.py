@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dagfactory_consul.models import describe_bad_id, explain, is_id
+from dagfactory_consul.models import describe_bad_id, explain, is_id, shown
 from dagfactory_consul.tenants import Defaults, Tenant, merge
 from tests.making import json_values
 
@@ -198,3 +198,8 @@ def test_a_bad_id_is_described_in_ascii(text: str) -> None:
     said = describe_bad_id(text)
     assert said.replace("…", "").isascii()
     assert len(said) < 600
+
+
+def test_a_text_is_shown_by_its_length() -> None:
+    """Of a text that may be a secret only its length is told, in English."""
+    assert [shown(text) for text in ("", "x", "xy")] == ["an empty text", "a text of 1 letter", "a text of 2 letters"]
