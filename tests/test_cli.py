@@ -163,9 +163,13 @@ def test_push_of_a_folder_without_documents(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("deployment")
 def test_push_of_what_would_be_a_problem(draft: Path) -> None:
-    """One document with a problem, and nothing of the folder is written, unless it is forced."""
+    """Documents with problems are all named, and nothing of the folder is written, unless it is forced."""
     write(draft / "tenants/bad.yaml", "attribute: {}")
-    assert "tenants/bad: attribute: unknown field, did you mean 'attributes'?" in error("push", draft)
+    write(draft / "tenants/worse.yaml", "[]")
+    said = run("push", draft, status=2).splitlines()
+    assert said[0] == "dagfactory-consul: 2 problems. Nothing was written; --force writes it all the same"
+    assert "problem: tenants/bad: attribute: unknown field, did you mean 'attributes'?" in said
+    assert any(line.startswith("problem: tenants/worse: ") for line in said)
     assert "tenants/hooli" not in run("list")
     assert "+ tenants/bad" in run("push", draft, "--force")
 
@@ -222,6 +226,7 @@ def test_put_of_what_would_be_a_problem(case: str) -> None:
     assert expected in said
     assert "hunter2" not in said
     assert "instead" not in said
+    assert "?." not in said
     assert key not in run("list").split()
     run("put", key, text, "--force")
     assert key in run("list").split()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from ..stores.base import Entry
 
+_NOTHING = "Nothing was written; --force writes it all the same"
 
 def is_document(key: str) -> bool:
     """Say whether a key is part of the layout."""
@@ -23,7 +24,7 @@ def is_document(key: str) -> bool:
 
 
 def refuse_problems(entries: Iterable[Entry], settings: Settings, *, force: bool) -> None:
-    """Refuse what cannot be decoded; unless forced, also what the plan would find wrong. Raises DocumentError."""
+    """Refuse what cannot be decoded (DocumentError); unless forced, also what has a problem."""
     from ..documents import decode
     from ..stores.base import READY
 
@@ -32,8 +33,9 @@ def refuse_problems(entries: Iterable[Entry], settings: Settings, *, force: bool
         if entry.key != READY:
             decode(entry.key, entry.value)
     if not force and (lines := _problems(found, settings)):
-        more = f", and {len(lines) - 1:,} more problems" if len(lines) > 1 else ""
-        fail(f"{lines[0]}{more}. Nothing was written; --force writes it all the same")
+        told_all = "\n".join(f"problem: {line}" for line in lines)
+        one = lines[0] + ("" if lines[0].endswith("?") else ".")
+        fail(f"{one} {_NOTHING}" if len(lines) == 1 else f"{len(lines):,} problems. {_NOTHING}\n{told_all}")
 
 
 def _problems(entries: list[Entry], settings: Settings) -> list[str]:
