@@ -44,7 +44,7 @@ COMMANDS_HEAD = """# Commands
 |---|---|
 | 0 | Done. Nothing has to be mended. |
 | 1 | `plan` found a problem or something held, or `status` found nothing deployed. |
-| 2 | Nothing was done. A line on standard error says why. |
+| 2 | Nothing was done. Standard error says why. |
 
 `python -m tests.test_docs` writes this page from the commands' own help.
 """

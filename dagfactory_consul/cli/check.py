@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _NOTHING = "Nothing was written; --force writes it all the same"
 
+
 def is_document(key: str) -> bool:
     """Say whether a key is part of the layout."""
     from ..snapshot import LIST

@@ -34,7 +34,8 @@ def plan(
 ) -> None:
     """Show what the store would change, against what is deployed. Exits with 1 where something has to be mended.
 
-    DAGs that are added or changed are built and checked as the DAG processor does it.
+    DAGs that are added or changed are built and checked as the DAG processor does it. It alone sees whether their pools
+    exist, and whether another bundle has them.
     """
     from ..plan import diff
     from ..snapshot import from_reading

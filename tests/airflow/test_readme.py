@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from demo.airflow import Airflow
 from demo.consul import ConsulAgent
@@ -33,9 +34,11 @@ def block(kind: str, words: str) -> str:
 
 
 def configuration(folder: Path) -> dict[str, str]:
-    """Return the README's airflow.cfg as environment variables. Only the bundles' folder is another one."""
+    """Return the README's airflow.cfg as environment variables, with a folder for bundles and a key of its own."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(block("ini", "[dagfactory_consul]"))
+    assert parser["core"]["fernet_key"].endswith("openssl rand -base64 32 | tr +/ -_")
+    parser["core"]["fernet_key"] = Fernet.generate_key().decode()
     parser["dag_processor"]["dag_bundle_storage_path"] = str(folder / "bundles")
     return {
         f"AIRFLOW__{section}__{name}".upper(): value
