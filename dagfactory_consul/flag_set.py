@@ -13,7 +13,7 @@ from .problems import INSTEAD, Problem
 from .snapshot import Document, Snapshot
 
 
-class Known(NamedTuple):
+class KnownFlags(NamedTuple):
     """What is known of a snapshot's flags before they are parsed."""
 
     problems: Mapping[str, Problem] = {}
@@ -25,7 +25,7 @@ class Known(NamedTuple):
     given_up: frozenset[str] = frozenset()
     """The keys of those flags whose last good rules have taken too long as well: they are not evaluated."""
 
-    def without(self, error: SlowRuleError) -> Known:
+    def without(self, error: SlowRuleError) -> KnownFlags:
         """Return this and that a rule has taken too long: it is refused, or given up if there is no better one."""
         if error.was_good or error.key in self.slow:
             known = self._replace(given_up=self.given_up | {error.key})
@@ -34,7 +34,7 @@ class Known(NamedTuple):
         return known if error.was_good else known._replace(slow={**self.slow, error.key: error.reason})
 
 
-_NOTHING_KNOWN, _NO_LIMITS = Known(), NoLimits()
+_NOTHING_KNOWN, _NO_LIMITS = KnownFlags(), NoLimits()
 
 
 class FlagSet(Mapping[str, Flag]):
@@ -53,7 +53,7 @@ class FlagSet(Mapping[str, Flag]):
         last_good: Mapping[str, Document] | None = None,
         *,
         limits: NoLimits = _NO_LIMITS,
-        known: Known = _NOTHING_KNOWN,
+        known: KnownFlags = _NOTHING_KNOWN,
     ) -> None:
         self.problems: dict[str, Problem] = {}
         self.failures = 0
@@ -136,7 +136,7 @@ def flags_of(
     last_good: Mapping[str, Document] | None = None,
     *,
     limits: NoLimits = _NO_LIMITS,
-    known: Known = _NOTHING_KNOWN,
+    known: KnownFlags = _NOTHING_KNOWN,
 ) -> FlagSet:
     """Parse the flags of a snapshot; the arguments are those of FlagSet."""
     return FlagSet(snapshot.under(FOLDER), last_good, limits=limits, known=known)

@@ -17,7 +17,7 @@ from .builders import Definition
 from .checks import Checks, explain_count, explain_invalid, explain_key, explain_templates_of_tenant
 from .document_limits import NoLimits, SlowRuleError
 from .errors import DocumentError, describe
-from .flag_set import FlagSet, Known, flags_of
+from .flag_set import FlagSet, KnownFlags, flags_of
 from .guard import DEFAULTS
 from .models import SEPARATOR, describe_bad_id, explain, is_id, is_tenant_id, shown
 from .problems import INSTEAD, NO_BUILDERS, Problem, at_most, touched_by
@@ -87,7 +87,7 @@ def plan(
     now: float = 0.0,
     max_dags: int = MAX_DAGS,
     limits: NoLimits | None = None,
-    known: Known | None = None,
+    known: KnownFlags | None = None,
 ) -> Plan:
     """Work out the specs of all tenants' DAGs.
 
@@ -101,7 +101,7 @@ def plan(
         limits: on each document's time. One that is over its limit is a problem of its own.
         known: what need not be found out again of the flags.
     """
-    limits, known = limits or NoLimits(), known or Known()
+    limits, known = limits or NoLimits(), known or KnownFlags()
     with limits:
         while True:
             try:
@@ -143,7 +143,7 @@ class _Planner:
         now: float,
         max_dags: int = MAX_DAGS,
         limits: NoLimits | None = None,
-        known: Known | None = None,
+        known: KnownFlags | None = None,
     ) -> None:
         self.max_dags = max_dags
         self.limits = limits or NoLimits()
@@ -157,7 +157,7 @@ class _Planner:
         self.problems: list[Problem] = list(registry.problems)
         self.has_builders = bool(registry or registry.problems)
         self.specs: dict[str, DagSpec] = {}
-        self.flags: FlagSet = flags_of(snapshot, last_good, limits=self.limits, known=known or Known())
+        self.flags: FlagSet = flags_of(snapshot, last_good, limits=self.limits, known=known or KnownFlags())
         self.again: set[str] = set(self.flags.broken_off)
         self.shared = {flag.document.key: flag.document for flag in self.flags.values()}
         self.under = self._defaults(last_good)

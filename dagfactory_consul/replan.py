@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from . import snapshot as snapshots
 from .document_limits import NoLimits
-from .flag_set import Known
+from .flag_set import KnownFlags
 from .flags import FOLDER as FLAGS
 from .guard import DEFAULTS
 from .plan import Plan, plan
@@ -64,7 +64,7 @@ def replan(
         limits: on each document's time.
     """
 
-    def planned(some: Snapshot, known: Known | None = None) -> Plan:
+    def planned(some: Snapshot, known: KnownFlags | None = None) -> Plan:
         shared = last_good.shared if last_good is not None else None
         return plan(
             some, registry, environment, last_good=shared, now=now, max_dags=max_dags, limits=limits, known=known
@@ -118,15 +118,15 @@ def _kept(release: Release, carried: set[str], problems: list[Problem]) -> dict[
     return {spec.dag_id: spec for spec in specs if spec.tenant in tenants and not is_touched(spec.tenant, spec.dag_id)}
 
 
-def _known_flags(snapshot: Snapshot, in_force: InForce) -> Known:
+def _known_flags(snapshot: Snapshot, in_force: InForce) -> KnownFlags:
     """Return what the plan before has found out of the flags, which have not changed."""
     if in_force.outcome is None:
-        return Known()
+        return KnownFlags()
     shared, again = in_force.release.shared or {}, in_force.outcome.again
     problems = {each.key: each for each in in_force.outcome.problems if each.key.startswith(_FLAGS)}
     keys = {key for key in snapshot.lines if key.startswith(_FLAGS)} - again
     tried = {key for key in keys if key in shared and shared[key].value == snapshot[key].value}
-    return Known({key: problems[key] for key in keys - tried if key in problems}, tried)
+    return KnownFlags({key: problems[key] for key in keys - tried if key in problems}, tried)
 
 
 def _shared(lines: dict[str, str]) -> dict[str, str]:
