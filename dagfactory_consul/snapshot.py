@@ -97,7 +97,10 @@ class Snapshot(Mapping[str, Document]):
 
     def is_weighed_by(self, largest: int) -> bool:
         """Say whether this limit is the one by which documents were refused for their size, if any were."""
-        return LIMIT.encode() not in self.body or f"may have {largest:,}: ".encode() in self.body
+        if LIMIT.encode() not in self.body:
+            return True
+        refused = [line for line in self.lines.values() if _is_too_large(line)]
+        return all(f"may have {largest:,}: " in line for line in refused)
 
     def age(self, now: float) -> float:
         """Seconds since it was read."""
@@ -129,7 +132,7 @@ def from_reading(
         start = f"[{index},{zlib.crc32(text)},"
         line = known.get(key)
         # The limit may be another one by now.
-        if line is None or not line.startswith(start) or LIMIT in line or (key != LIST and len(text) > largest):
+        if line is None or not line.startswith(start) or _is_too_large(line) or (key != LIST and len(text) > largest):
             line = start + _decoded(key, text, line, None if key == LIST else largest)
         lines[key] = line
     for key, reason in reading.unreadable.items():
@@ -251,6 +254,11 @@ def _expand_list(lines: dict[str, str], largest: int) -> None:
             if refused is None and (where := find_secret(rest)):
                 refused = explain_secret(where)
             lines[key] = _listed(listed.index, None if refused else rest, refused)
+
+
+def _is_too_large(line: str) -> bool:
+    """Say whether a document was refused for its size. One may hold the setting's name as well."""
+    return LIMIT in line and LIMIT in str((*json.loads(line)[3:], "")[0])
 
 
 def _listed(index: int, value: Any, malformed: str | None = None, origin: str | None = LIST) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dagfactory_consul.client import ConfigClient
+from dagfactory_consul.documents import LIMIT
 from dagfactory_consul.models import AirflowSettings, DagConfig
 from dagfactory_consul.plan import plan
 from dagfactory_consul.snapshot import MAX_DOCUMENT_BYTES, Snapshot, from_reading
@@ -58,6 +60,17 @@ def test_a_raised_limit_acts_though_the_store_has_not_changed(tmp_path: Path) ->
     for largest, is_refused in ((10, True), (100, False)):
         client = ConfigClient(lambda: store, tmp_path / "state", ttl=0, largest=largest)
         assert bool(client.refresh()["tenants/acme"].malformed) == is_refused
+
+
+def test_a_document_that_names_the_setting_was_not_refused_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its writer would have the whole store read, and this document decoded, by each look of the processor."""
+    store = MemoryStore("limits")
+    store.put("tenants/evil", json.dumps({"attributes": {"note": f"{LIMIT} may have 1: "}}).encode())
+    reading, kept = store.read(), ConfigClient(lambda: store, tmp_path / "state", ttl=0).refresh()
+    monkeypatch.setattr(store, "read", lambda: pytest.fail("the store is read again"))
+    assert ConfigClient(lambda: store, tmp_path / "state", ttl=0).refresh().version == kept.version
+    monkeypatch.setattr("dagfactory_consul.snapshot.decode", lambda *_, **__: pytest.fail("it is decoded again"))
+    assert from_reading(reading, now=0, previous=kept).version == kept.version
 
 
 @pytest.mark.parametrize("entries", [[{"name": f"d{number}"} for number in range(101)], [{"enabled": False}] * 101])
