@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Container, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from . import fields
 from .builders import DRAINING, FORMER
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from .tenants import Allow
 
-_LISTS = {"pool": "pools", "queue": "queues", "owner": "owners"}
+_LISTS = {"pool": ("pools", "default_pool"), "queue": ("queues", "default"), "owner": ("owners", None)}
+"""The list in `allow` for a field, and Airflow's own default, which null chooses; an owner's is the tenant."""
+_PRIORITY = 1
+_FIELDS = (*_LISTS, "priority")
 
 
 def explain_choice(
@@ -32,11 +35,15 @@ def explain_choice(
         tenant: whose it is.
         reserved: the tags that are the factory's own, besides those of a DAG's state.
     """
-    for field, name in _LISTS.items():
-        value, patterns = airflow.get(field), getattr(allow, name)
-        if value is not None and patterns is not None and not _any(value, patterns, tenant):
+    for field, (name, default) in _LISTS.items():
+        patterns = getattr(allow, name)
+        if field not in airflow or patterns is None:
+            continue
+        # null takes away what the defaults say (RFC 7386).
+        value = (default or tenant) if airflow[field] is None else airflow[field]
+        if not _any(value, patterns, tenant):
             return _refusal(f"{path}.{field}", name, patterns, tenant)
-    priority = airflow.get("priority")
+    priority = _PRIORITY if airflow.get("priority", ...) is None else airflow.get("priority")
     if isinstance(priority, int | float) and allow.priorities is not None:  # the model refuses all else
         lowest, highest = allow.priorities
         if not lowest <= priority <= highest:
@@ -49,11 +56,16 @@ def explain_choice(
 def explain_tags(tags: Any, path: str, allow: Allow, tenant: str, reserved: Container[str]) -> str | None:
     """Say which of a tenant's tags it may not choose; None if it may choose all of them."""
     for tag in filter(_is_text, tags if isinstance(tags, list | tuple) else ()):  # the model refuses all else
-        if tag in {DRAINING, FORMER} or tag in reserved:
+        if tag.strip().casefold() in {DRAINING, FORMER} or tag in reserved:
             return f"{path}: {tag!r} is a tag that the factory gives: take another one"
         if allow.tags is not None and not _any(tag, allow.tags, tenant):
             return _refusal(path, "tags", allow.tags, tenant)
     return None
+
+
+def without_defaults() -> dict[str, None]:
+    """Return what an `airflow` that is null chooses: Airflow's own defaults, for all that may be bounded."""
+    return dict.fromkeys(_FIELDS)
 
 
 def explain_operators_field(entry: Mapping[str, Any], model: type[BaseModel], path: str) -> str | None:
@@ -66,12 +78,20 @@ def explain_operators_field(entry: Mapping[str, Any], model: type[BaseModel], pa
 
 @functools.lru_cache(maxsize=256)
 def _has_operators_fields(model: type[BaseModel]) -> bool:
-    return any(
-        OPERATOR_ONLY in notes
-        for _, cls in fields.classes(model)
-        for annotation in fields.fields_of(cls).values()
-        for _, notes in fields.members(annotation)
-    )
+    return _mentions_operator(model)
+
+
+def _mentions_operator(annotation: Any) -> bool:
+    found = [each for _, cls in fields.classes(annotation) for each in fields.fields_of(cls).values()]
+    return any(OPERATOR_ONLY in notes for each in (annotation, *found) for notes in _notes(each))
+
+
+def _notes(annotation: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield what is noted beside an annotation, and beside those in it: `list[OperatorOnly[str]]`."""
+    for bare, notes in fields.members(annotation):
+        yield notes
+        for inner in get_args(bare) if get_origin(bare) is not Literal else ():
+            yield from _notes(inner)
 
 
 def _operators(value: Any, annotation: Any, path: str) -> Iterator[str]:
@@ -79,7 +99,8 @@ def _operators(value: Any, annotation: Any, path: str) -> Iterator[str]:
     for part, each in parts:
         place = f"{path}[{part}]" if isinstance(part, int) else f"{path}.{printable(str(part), 100)}"
         for inner in fields.below(annotation, part):
-            if any(OPERATOR_ONLY in notes for _, notes in fields.members(inner)):
+            takes_away = each is None and _mentions_operator(inner)  # all that the defaults say below it
+            if takes_away or any(OPERATOR_ONLY in notes for _, notes in fields.members(inner)):
                 yield place
             yield from _operators(each, inner, place)
 

@@ -52,7 +52,9 @@ class Checks:
         """Say what a tenant's entry sets that only the defaults may, or chooses that it may not."""
         if reason := allowed.explain_operators_field(entry, definition.config, path):
             return reason
-        airflow, tags = entry.get("airflow"), entry.get("tags")
+        airflow, tags = entry.get("airflow", {}), entry.get("tags")
+        if airflow is None:
+            airflow = allowed.without_defaults()
         if isinstance(airflow, dict) and (reason := self.explain_airflow(airflow, f"{path}.airflow", tenant)):
             return reason
         return allowed.explain_tags(tags, f"{path}.tags", self.allow, tenant, self.reserved) if tags else None

@@ -10,6 +10,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
 from dagfactory_consul import DagBuilder, DagConfig, DAGFactory, Model, OperatorOnly, Templated
+from dagfactory_consul.allowed import explain_operators_field
 from dagfactory_consul.errors import BuildError
 from dagfactory_consul.plan import Plan, plan, plan_one
 from tests.making import definition, registry_of, snapshot_of
@@ -220,11 +221,31 @@ def test_a_factory_refuses_templates() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "path"),
-    [({"image": "x"}, "dags.Report.image"), ({"image": None}, "image"), ({"pods": [{"a": 1}]}, "pods[0].a")],
+    [
+        ({"image": "x"}, "dags.Report.image"),
+        ({"image": None}, "image"),
+        ({"pods": [{"a": 1}]}, "pods[0].a"),
+        ({"pods": None}, "pods"),
+    ],
 )
 def test_what_only_the_defaults_may_set(entry: dict[str, Any], path: str) -> None:
     """An OperatorOnly field in a tenant's document is a problem of that DAG, whatever it says."""
     assert f"{path}: only the defaults may set this field" in refused(entry)
+
+
+def test_what_only_the_defaults_may_set_may_be_deep_in_a_field() -> None:
+    """It is found where no whole field is OperatorOnly, and null takes away nothing that the defaults say below."""
+
+    class Pod(Model):
+        image: OperatorOnly[str] = "none"
+
+    class Deep(DagConfig):
+        pods: dict[str, OperatorOnly[int]] | None = None
+        pod: Pod | None = None
+
+    for entry, path in (({"pods": {"a": 1}}, "x.pods.a"), ({"pods": None}, "x.pods"), ({"pod": None}, "x.pod")):
+        assert f"{path}: only the defaults" in (explain_operators_field(entry, Deep, "x") or "")
+    assert explain_operators_field({"schedule": None, "pod": {}}, Deep, "x") is None
 
 
 def test_the_defaults_set_what_only_they_may() -> None:
@@ -262,6 +283,31 @@ def test_what_a_tenant_may_not_choose(airflow: dict[str, Any], path: str) -> Non
     assert f"(DAG acme__other): dags.Other.airflow.{path}" in str(one.problems[0])
 
 
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ({"airflow": {"pool": None}}, "airflow.pool: is none of the pools"),
+        ({"airflow": {"queue": None}}, "airflow.queue: is none of the queues"),
+        ({"airflow": {"priority": None}}, "airflow.priority: 1 is not within 2 to 3"),
+        ({"airflow": None}, "airflow.pool: is none of the pools"),
+    ],
+)
+def test_null_does_not_take_away_what_bounds_a_tenant(entry: dict[str, Any], path: str) -> None:
+    """It chooses Airflow's own default over what the defaults say, and that default has to be allowed as well."""
+    ours = {"pool": "tenants", "queue": "tenants", "priority": 2}
+    bounds = {"pools": ["tenants"], "queues": ["tenants"], "priorities": [2, 3]}
+    documents = {"tenants/acme": {"dags": {"Other": entry}}, "defaults": {"allow": bounds, "airflow": ours}}
+    assert f"(DAG acme__other): dags.Other.{path}" in str(planned(documents).problems[0])
+    assert planned({**documents, "tenants/acme": {"dags": {"Other": {}}}}).problems == ()
+
+
+def test_null_chooses_a_default_that_is_allowed() -> None:
+    """Where Airflow's own pool, queue and priority, and the tenant as the owner, are allowed null says just these."""
+    bounds = {"pools": ["default_pool"], "queues": ["default"], "owners": ["{tenant}"], "priorities": [1, 3]}
+    found = planned({"tenants/acme": {"dags": {"Other": {"airflow": None}}}, "defaults": {"allow": bounds}})
+    assert found.problems == ()
+
+
 @pytest.mark.parametrize("airflow", [{"tags": [["gold"]]}, {"tags": [{}]}, {"priority": "high"}, {"priority": []}])
 def test_a_choice_of_another_type_is_a_problem_of_its_own(airflow: dict[str, Any]) -> None:
     """What no bound can be compared with is refused by the model, and nobody else's plan breaks."""
@@ -280,7 +326,7 @@ def test_what_a_tenant_may_choose() -> None:
     assert found.specs["good__other"].config["airflow"]["queue"] == "ours"
 
 
-@pytest.mark.parametrize("tag", ["draining", "former-configuration", "Report"])
+@pytest.mark.parametrize("tag", ["draining", "Draining", " draining", "former-configuration", "Report"])
 def test_tags_of_the_factory(tag: str) -> None:
     """No tenant takes the tag of a DAG that drains, nor a builder's name, whatever is allowed."""
     assert f"dags.Report.tags: {tag!r} is a tag that the factory gives" in refused({"tags": [tag]})
