@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
+import signal
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +20,10 @@ from .time_limit import TimeLimitExceededError, time_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+PARSE_SHARE = 3
+"""One tenant's DAGs may take this part of the time that Airflow leaves a parse: it loses all DAGs of a file that takes
+longer."""
 
 
 class Assembly:
@@ -38,6 +46,10 @@ class Assembly:
         self._hung: dict[tuple[str, str | None], str] = {}
         """What was said of builders that hung, by builder and tenant."""
         self._waited = 0.0
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        self._allowed = left / PARSE_SHARE if left else math.inf
+        self._used: dict[str | None, float] = defaultdict(float)
+        """Seconds that each tenant's DAGs have taken."""
 
     def build(self, release: Release) -> tuple[list[DAG], Release]:
         """Build all DAGs that are to be shown; a preflight has found that they can be.
@@ -134,8 +146,9 @@ class Assembly:
         name = placed.spec.builder
         if reason := self._why_not_tried(placed, fingerprint):
             raise BuildError(f"{name} is not tried again at this parse: {reason}")
+        limit, began = time_limit(self.build_timeout, f"building {placed.spec.dag_id}"), time.monotonic()
         try:
-            with time_limit(self.build_timeout, f"building {placed.spec.dag_id}"):
+            with limit:
                 return build_dag(
                     self.registry[name], placed.spec, draining=placed.state == DRAINING, refused=placed.refused
                 )
@@ -143,6 +156,8 @@ class Assembly:
             self._hung[name, placed.spec.tenant] = str(error)
             self._waited += self.build_timeout
             raise BuildError(str(error)) from error
+        finally:
+            self._used[placed.spec.tenant] += time.monotonic() - began - limit.importing
 
     def _why_not_tried(self, placed: Placement, fingerprint: str) -> str | None:
         """Say why a builder is not tried once more; None where it is.
@@ -151,6 +166,11 @@ class Assembly:
         tried, unless the builder hung for several tenants; and those that were not as long as there is time for it.
         """
         builder, tenant = placed.spec.builder, placed.spec.tenant
+        if self._used[tenant] >= self._allowed:
+            return (
+                f"the DAGs of {tenant} before it took {self._allowed:.0f} s, a third of what Airflow leaves the file: "
+                "make them fewer or smaller, or raise [core] dagbag_import_timeout"
+            )
         own = self._hung.get((builder, tenant))
         is_known, is_late = placed.checked == fingerprint, self._waited >= self.HANG_SECONDS
         if own is not None:

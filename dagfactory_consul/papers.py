@@ -30,6 +30,8 @@ class Result(NamedTuple):
     """By builder: the modules of Airflow that its own module imports, anywhere in it. All of them can be imported."""
     outcome: Outcome | None = None
     """What the next plan need not find out again."""
+    is_whole: bool = True
+    """Whether there was time for all of it: else the next job goes on."""
 
     @property
     def unverified(self) -> tuple[str, ...]:
@@ -81,6 +83,7 @@ class Papers:
             "snapshot": release.snapshot,
             "fingerprint": release.fingerprint,
             "modules": result.modules,
+            "is_whole": result.is_whole,
             "outcome": [result.outcome.problems, sorted(result.outcome.again)] if result.outcome else None,
         }
         new = self._result.with_suffix(".new")
@@ -105,7 +108,8 @@ class Papers:
             content["fingerprint"],
         )
         outcome = _outcome(*content["outcome"]) if content["outcome"] else None
-        return Result(release, {name: tuple(each) for name, each in content["modules"].items()}, outcome)
+        modules = {name: tuple(each) for name, each in content["modules"].items()}
+        return Result(release, modules, outcome, content["is_whole"])
 
 
 def _outcome(problems: list[list[Any]], again: list[str]) -> Outcome:

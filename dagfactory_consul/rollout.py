@@ -148,7 +148,8 @@ class Rollout:
 
     def end(self, tried: Tried, *, published: bool, changed: bool) -> None:
         """Take note of what became of a try: one that was not published is made again."""
-        self._done = self._inputs(tried.snapshot, tried.code) if published else None
+        is_done = published and tried.result.is_whole
+        self._done = self._inputs(tried.snapshot, tried.code) if is_done else None
         self._vain = set() if changed else self._vain | self._due
         self._due = set()
         if published and tried.archive is not None:

@@ -89,6 +89,11 @@ class time_limit:  # noqa: N801  # used as a function is
         else:
             self._count(passed)
 
+    @property
+    def importing(self) -> float:
+        """Seconds in which a module of Airflow was imported, which do not count."""
+        return self._importing
+
     def _count(self, passed: float) -> None:
         self._used += passed
         if self._used >= self.seconds:

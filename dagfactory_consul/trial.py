@@ -11,10 +11,12 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import math
 import os
 import sys
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -45,6 +47,10 @@ STAGE_SECONDS = 60.0
 SCOUTED = 40
 """So many DAGs to verify are worth a process for each core."""
 
+TENANTS_DAGS = 2
+"""So many times the limit of one DAG all that changes of one tenant may take in a job, and a third of the whole job.
+The rest waits for the next job, which has the changes of others as well."""
+
 
 def run(job: Job, settings: Settings, known: Known, note: Note, papers: Papers, parent: int) -> NoReturn:
     """Do all that a trial does, in a process that was just forked, and end it. Never returns, never raises."""
@@ -70,6 +76,12 @@ class _Trial:
         self.fingerprint = ""
         self.before: Mapping[str, Placement] = job.before.dags if job.before is not None else {}
         self.crashes = Crashes(())
+        self.used: dict[str | None, float] = defaultdict(float)
+        """Seconds that the changes of each tenant have taken so far."""
+        self.rest: set[str] = set()
+        """The keys of the tenants of which DAGs were not tried, since others had taken long."""
+        allowed = TENANTS_DAGS * settings.build_timeout
+        self.allowed = min(allowed or math.inf, (job.deadline - time.monotonic()) / 3)
 
     def run(self) -> None:
         self._stage("importing the builders")
@@ -215,12 +227,16 @@ class _Trial:
             return placed if placed.checked == self.fingerprint else placed._replace(checked=self.fingerprint)
         if time.monotonic() >= self.job.deadline:
             raise NotTriedError
+        is_change = self.job.before is not None and not self._is_in_force(placed)
+        if is_change and self.used[spec.tenant] >= self.allowed:
+            self.rest.add(f"tenants/{spec.tenant}")
+            raise NotTriedError
         thing = self._thing(placed)
         if thing not in self.known.culprits and (dag_ids := self.crashes.why_not_tried(spec.builder, spec.tenant)):
             raise BuildError(f"not tried: {spec.builder} crashed or hung for {some(dag_ids)}")
         limit = self.crashes.limit(spec.builder, self.settings.build_timeout)
         try:
-            with self._at(thing, limit, BuildError):
+            with self._at(thing, limit, BuildError), self._counted(spec.tenant if is_change else None):
                 self._build(placed, limit)
         except TimeLimitExceededError as error:
             self.known.culprits[thing] = str(error)
@@ -230,6 +246,19 @@ class _Trial:
         self.known.verified.add(thing)
         self.crashes.succeeded(spec.builder)
         return placed._replace(checked=self.fingerprint)
+
+    def _is_in_force(self, placed: Placement) -> bool:
+        """Say whether a DAG is in force with this configuration: it is tried again for new code, or as it drains."""
+        old = self.before.get(placed.spec.dag_id)
+        return old is not None and old.spec.hash == placed.spec.hash
+
+    @contextlib.contextmanager
+    def _counted(self, tenant: str | None) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.used[tenant] += time.monotonic() - began
 
     def _build(self, placed: Placement, limit: float) -> None:
         from .verify import verify_spec
@@ -270,7 +299,8 @@ class _Trial:
         """Return the result; where the code lies on this machine is in none of it."""
         here = f"{registry.root}/"
         problems = tuple(each._replace(message=each.message.replace(here, "./")) for each in made.problems)
-        return Result(made._replace(problems=problems), self._modules(), outcome)
+        outcome = outcome._replace(again=outcome.again | self.rest)
+        return Result(made._replace(problems=problems), self._modules(), outcome, is_whole=not self.rest)
 
 
 def _fingerprint(code: str, loaded: Registry) -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -45,6 +48,8 @@ class Moody(DagBuilder[MoodyConfig]):
                 raise ValueError("no such region")
             while self.config.mood == "hanging":
                 pass
+            if self.config.mood == "slow":
+                time.sleep(0.3)
         return dag
 
 
@@ -223,3 +228,27 @@ def test_what_airflow_takes() -> None:
     dag = Moody(spec("a__x"), MoodyConfig()).build()
     verify(dag)
     assert dag.task_ids == ["first", "last"]
+
+
+@contextmanager
+def airflows_timer(seconds: float) -> Iterator[None]:
+    """Break a parse off after a while, as Airflow does by `dagbag_import_timeout`."""
+    former = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("Airflow loses all DAGs of the file"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def test_a_tenant_whose_dags_are_slow_together_costs_no_other_dag() -> None:
+    """None of them is over its limit; a third of what Airflow leaves a parse is all that one tenant's may take."""
+    moods = {f"evil__{number:02}": "slow" for number in range(40)}
+    with airflows_timer(6.0):
+        dags, kept = Assembly(assembly().registry, build_timeout=1.0).build(release({**moods, "zenith__x": "good"}))
+    built = [dag.dag_id for dag in dags]
+    assert "zenith__x" in built
+    assert 3 <= len(built) < 12
+    assert {problem.tenant for problem in kept.problems} == {"evil"}
+    assert "the DAGs of evil before it took 2 s, a third of what Airflow leaves the file" in str(kept.problems)

@@ -17,9 +17,11 @@ from dagfactory_consul.release import DRAINING
 from dagfactory_consul.runtime import PARSING_DAG_ID
 from tests.deployment import JOB, shown
 from tests.making import fresh_registry, write
+from tests.test_assembly import airflows_timer
 from tests.test_contents import placed
 
 CODE = "code/abc"
+SLOW = JOB.replace('raise ValueError("no such region")', '__import__("time").sleep(0.3)')
 
 
 @pytest.fixture
@@ -103,3 +105,13 @@ def test_an_installed_builder_needs_no_copied_code(bundle: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(bundle / "installed"))
     spec = job()._replace(origin="jobs_installed")
     assert list(parse(bundle, spec, code=None)) == ["acme__job"]
+
+
+def test_a_tenants_slow_dags_cost_no_neighbour_in_a_shared_file(bundle: Path) -> None:
+    """A third of what Airflow leaves the file is all that they may take together: else it loses all of its DAGs."""
+    write(bundle / CODE / "0/builders/job.py", SLOW)
+    slow = [job(f"evil__d{number:02}", tenant="evil", config={"mood": "raising"}) for number in range(40)]
+    with airflows_timer(6.0):
+        found = parse(bundle, *slow, job("zenith__job", tenant="zenith"))
+    assert "zenith__job" in found
+    assert 3 <= len(found) < 12

@@ -62,7 +62,7 @@ def test_a_raised_limit_acts_though_the_store_has_not_changed(tmp_path: Path) ->
         assert bool(client.refresh()["tenants/acme"].malformed) == is_refused
 
 
-def test_a_document_that_names_the_setting_was_not_refused_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_names_the_setting_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its writer would have the whole store read, and this document decoded, by each look of the processor."""
     store = MemoryStore("limits")
     store.put("tenants/evil", json.dumps({"attributes": {"note": f"{LIMIT} may have 1: "}}).encode())

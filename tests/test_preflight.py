@@ -114,6 +114,10 @@ class Moody(DagBuilder[MoodyConfig]):
             os.fork()
         if mood == "leaves a process":
             note("left", str(subprocess.Popen(["sleep", "60"]).pid))
+        if mood == "slow":
+            import time
+
+            time.sleep(0.4)
         if mood == "prints":
             print("x" * 100_000)
         if mood == "closes":
@@ -592,3 +596,19 @@ def test_a_placement_that_nobody_has_verified(field: Field) -> None:
     known = field.fly({"a": "good"}).release
     before = known._replace(dags={"a__moody": Placement(known.dags["a__moody"].spec)})
     assert field.fly({"a": "good"}, before).release.dags["a__moody"].checked == known.fingerprint
+
+
+def test_one_tenants_slow_dags_do_not_hold_up_the_others(field: Field) -> None:
+    """None of them is over its limit. What is left when they have taken long together waits for the next job."""
+    before = field.fly({"zenith": "good"}).release
+    slow = [{"name": f"d{number:02}", "mood": "slow"} for number in range(12)]
+    evil = {"tenants/evil": {"dags": {"Moody": slow}}}
+    found, jobs = field.fly({"zenith": "Calm/good"}, before, more=evil), 1
+    assert "zenith__moody" in found.release.dags
+    assert found.release.dags["zenith__moody"].spec.builder == "Calm"
+    assert 0 < sum(dag_id.startswith("evil__") for dag_id in found.release.dags) < 12
+    assert "still to be checked, and stay as they were until then: evil__d" in str(found.release.problems)
+    while not found.is_whole and jobs < 12:
+        found, jobs = field.fly({"zenith": "Calm/good"}, found.release, more=evil), jobs + 1
+    assert len(found.release.dags) == 13
+    assert (found.is_whole, found.release.problems) == (True, ())
