@@ -50,6 +50,42 @@ def explain(dag: DAG, spec: DagSpec, model: type[BaseModel]) -> str | None:
     return None
 
 
+def explain_joined(dag: DAG, spec: DagSpec, model: type[BaseModel]) -> str | None:
+    """Say which text of a document becomes a part of a template's marks where a builder joins it to others.
+
+    `{` and `{ conn.x.password }}` hold no template, each by itself.
+
+    Args:
+        dag: built from the spec.
+        spec: what the documents and flags say.
+        model: of the builder's configuration.
+    """
+    given = [(place, text) for place, text in _given(spec, model) if text and (text[0] in "{%#" or text[-1] == "{")]
+    for task in dag.tasks if given else ():
+        for field in task.template_fields:
+            for _, whole in _texts(_value(task, field)):
+                if not templates.may_hold(whole):
+                    continue
+                if place := next((place for place, text in given if _is_joined(text, whole)), None):
+                    return (
+                        f"{place} and what the builder puts beside it make a template ({{{{, {{% or {{#) in {field} of "
+                        f"the task {task.task_id}: write it without a brace, % or # at its ends. Or have the builder "
+                        "hand it over as airflow.sdk.literal(…)"
+                    )
+    return None
+
+
+def _is_joined(text: str, whole: str) -> bool:
+    """Say whether a mark of a template is in part in a text, and in part beside it."""
+    start = whole.find(text)
+    while start >= 0:
+        end = start + len(text)
+        if templates.may_hold(whole[max(0, start - 1) : start + 1]) or templates.may_hold(whole[end - 1 : end + 1]):
+            return True
+        start = whole.find(text, start + 1)
+    return False
+
+
 def _names(dag: DAG) -> Iterator[_Name]:
     for task in dag.tasks:
         endings = tuple(getattr(task, "template_ext", None) or ())

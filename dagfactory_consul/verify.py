@@ -29,11 +29,13 @@ def verify_spec(dag: DAG, spec: DagSpec, model: type[BaseModel], *, pools: Colle
         pools: as in `verify`.
 
     Raises:
-        BuildError: an operator would load a file that a document names; and as in `verify`.
+        BuildError: an operator would load a file that a document names, or render what joined texts of it make; and
+            as in `verify`.
     """
-    from .template_files import explain
+    from .template_files import explain, explain_joined
 
-    if reason := explain(dag, spec, model):  # first, for Airflow loads the files as it takes the DAG
+    # First, for Airflow loads the files as it takes the DAG.
+    if reason := explain(dag, spec, model) or explain_joined(dag, spec, model):
         raise BuildError(reason)
     verify(dag, pools=pools)
 

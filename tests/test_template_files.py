@@ -109,3 +109,26 @@ def test_who_has_no_such_operator_pays_nothing() -> None:
     """A task's start does not look for files' names."""
     code = "import sys, dagfactory_consul.task_start\nassert 'dagfactory_consul.template_files' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+JOINED: dict[str, Any] = {
+    "two texts": (lambda b: b.config.path + b.config.deep.path, {"path": "{", "deep": {"path": "{ conn.x.login }}"}}),
+    "a brace of the builder's": (lambda b: f"{{{b.config.path}}}", {"path": "{ conn.x.login }"}),
+    "a statement": (lambda b: "{" + b.config.path, {"path": "% set x = 1 %}"}),
+    "a brace at the end": (lambda b: b.config.path + "# x", {"path": "a{"}),
+    "a flag": (lambda b: "{" + b.spec.flags["kind"], {"flag": "{ conn.x.login }}"}),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_texts_that_a_builder_joins_make_no_template(kind: str) -> None:
+    """No text holds a template by itself, and the place where they meet does."""
+    take, config = JOINED[kind]
+    with pytest.raises(BuildError, match="and what the builder puts beside it make a template"):
+        check(shell(take), **config)
+
+
+def test_braces_beside_a_template_of_the_builders_are_text() -> None:
+    """What does not meet a mark passes, and so does what is handed over as a literal."""
+    check(shell(lambda b: f"{{{{ ds }}}} {b.config.path} {{"), path='{"a": 1}')
+    check(shell(lambda b: literal("{" + b.config.path)), path="{ conn.x.login }}")
