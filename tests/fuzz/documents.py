@@ -98,8 +98,12 @@ _rule = st.recursive(
     max_leaves=12,
 )
 _flag = st.fixed_dictionaries(
-    {"state": st.just("ENABLED"), "variants": st.just({"v1": "v1", "v2": "v2"}), "defaultVariant": st.just("v1")},
-    optional={"targeting": _rule, "metadata": _value, "variants": st.dictionaries(_text, _plain, max_size=3)},
+    {
+        "state": st.just("ENABLED"),
+        "variants": st.just({"v1": "v1", "v2": "v2"}) | st.dictionaries(_text, _plain, max_size=3),
+        "defaultVariant": st.just("v1"),
+    },
+    optional={"targeting": _rule, "metadata": _value},
 )
 
 
