@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 MAX_BYTES = 65_536
 """As long as a document may be by default; some are longer."""
 
+MAX_YAML = 2_000
 _TEXTS = [
     *("", "0", "a", "a\0b", "\x1b[2J", "\ud800", "\u202e", "\r\n", "'''", '"""', "\\", "{{ 7 }}", "{% raw %}", "{#"),
     *("@daily", "@continuous", "0 0 31 2 *", "*/0 * * * *", "1 2 3 4 5 6 7", "every hour", "0 0 * * MON#6"),
@@ -122,6 +123,9 @@ def _as_json(value: Any) -> bytes:
 
 
 def _as_yaml(value: Any) -> bytes:
+    """Write a value as YAML. A large one stays JSON, which is YAML too: writing it would take most of the time."""
+    if len(text := _as_json(value)) > MAX_YAML:
+        return text
     return yaml.safe_dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
 
 
