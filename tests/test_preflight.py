@@ -43,7 +43,7 @@ class MoodyConfig(DagConfig):
         if self.mood == "crashing model":
             os._exit(1)
         if self.mood == "greedy model":
-            hoard = ["x" * 2**20 for _ in range(2**20)]
+            hoard = [bytearray(2**26) for _ in range(2**20)]
         if self.mood == "refused":
             note("refused", "x")
             raise ValueError("it is refused")
@@ -86,7 +86,7 @@ class Moody(DagBuilder[MoodyConfig]):
         if mood == "recursion":
             self.be(mood, dag)
         if mood == "greedy":
-            hoard = ["x" * 2**20 for _ in range(2**20)]
+            hoard = [bytearray(2**26) for _ in range(2**20)]
         if mood == "memory":
             raise MemoryError("no more")
         while mood == "hang":
