@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from airflow.utils.db import add_default_pool_if_not_exists
 
 from dagfactory_consul.cli import app
+from tests.bundles import make_database
 from tests.deployment import Deployment
 from tests.making import write
 
@@ -344,6 +346,18 @@ def test_plan_refuses_what_the_processor_refuses(tmp_path: Path, case: str) -> N
     said = run("plan", "--store", tmp_path / "draft", status=1)
     assert "problem: tenants/hooli (DAG hooli__job): " in said
     assert expected in said
+
+
+@pytest.mark.usefixtures("deployment")
+def test_plan_looks_for_pools(tmp_path: Path) -> None:
+    """A pool that Airflow's database does not have is a problem; without a database nothing is said of it."""
+    write(tmp_path / "draft/tenants/hooli.yaml", json.dumps({"dags": {"Job": {"airflow": {"pool": "defautl_pool"}}}}))
+    assert "+ hooli__job" in run("plan", "--store", tmp_path / "draft")
+    make_database()
+    add_default_pool_if_not_exists()
+    said = run("plan", "--store", tmp_path / "draft", status=1)
+    make_database()
+    assert "there is no pool 'defautl_pool' (task only), did you mean 'default_pool'?" in said
 
 
 def test_plan_of_a_folder_is_about_that_folder(deployment: Deployment, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def plan(
 ) -> None:
     """Show what the store would change, against what is deployed. Exits with 1 where something has to be mended.
 
-    DAGs that are added or changed are built and checked as the DAG processor does it. It alone sees whether their pools
-    exist, and whether another bundle has them.
+    DAGs that are added or changed are built and checked as the DAG processor does it. Their pools are looked for where
+    Airflow's database can be asked. The processor alone sees whether another bundle has them.
     """
     from ..plan import diff
     from ..snapshot import from_reading
@@ -118,10 +118,22 @@ def _checked(settings: Settings, snapshot: Snapshot, deployed: Release | None) -
     with tempfile.TemporaryDirectory() as folder:
         preflight = Preflight(patient, Path(folder))
         sources = tuple(str(Path(each).resolve()) if os.sep in each else each for each in settings.builders)
-        preflight.start(Job(snapshot, deployed, {}, time.time(), sources, Path(folder) / "code", ""))
+        preflight.start(Job(snapshot, deployed, {}, time.time(), sources, Path(folder) / "code", "", _pools()))
         while (result := preflight.wait(60)) is None:
             pass
     return result.release
+
+
+def _pools() -> frozenset[str] | None:
+    """Return the names of Airflow's pools; None where its database cannot be asked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ..occupancy import pools
+
+    try:
+        return frozenset(pools()) or None
+    except SQLAlchemyError:
+        return None
 
 
 def _deployed(settings: Settings, environment: str | None) -> tuple[Release | None, Snapshot | None]:
