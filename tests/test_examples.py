@@ -92,7 +92,7 @@ def test_the_defaults_for_tenants_who_write_themselves(page: Path) -> None:
 def test_the_macros_that_are_named() -> None:
     """The page names all macros that a document may ever refer to."""
     text = (ROOT / "docs" / "configuration.md").read_text()
-    sentence = text.partition("Of `macros` there are ")[2].partition(".")[0]
+    sentence = text.partition("The `macros` are ")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", sentence) == list(get_args(Macro))
 
 
