@@ -192,9 +192,13 @@ def _decode_yaml(key: str, string: str, largest: int | None) -> Any:
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise DocumentError(f"malformed YAML: {what}{where}", key=key) from error
+    except _NumberError as error:
+        raise DocumentError(f"malformed YAML: {error}", key=key) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # What PyYAML raises where a scalar is not what its tag says (`!!int ""`), and for an int of 5,000 digits.
-        raise DocumentError(f"malformed YAML: a value is not of its type ({error})", key=key) from error
+        # What PyYAML raises where a scalar is not what its tag says (`!!int ""`), and for an int of 5,000 digits. Its
+        # message may repeat the value.
+        reason = "a value is not of the type that its tag says, or a number has more than 64 bits"
+        raise DocumentError(f"malformed YAML: {reason}", key=key) from error
     try:
         # Aliases may contain themselves, 1e999 is a number to YAML, and half a surrogate pair is no text: all refused.
         written = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

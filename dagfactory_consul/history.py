@@ -22,6 +22,8 @@ from .stores.replacing import replace_file
 log = logging.getLogger(__name__)
 
 _PART = MAX_VALUE_BYTES - 1024
+_DIGITS = 4
+"""Of the number of parts, at most: 10,000 parts hold five gigabytes."""
 _BLOBS = "blobs"
 _VERSIONS = "versions"
 
@@ -223,5 +225,6 @@ def _parts(key: str, data: bytes) -> list[tuple[str, bytes]]:
 
 
 def _count(value: bytes) -> int:
+    """Return how many parts a blob has: one where it says what nobody writes, and then it is damaged."""
     number = value.partition(b"\n")[0]
-    return int(number) if number.isdigit() else 1
+    return int(number) if number.isdigit() and len(number) <= _DIGITS else 1

@@ -6,7 +6,9 @@ asks each object for its length and each list for its items, however: the rule i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -55,7 +57,8 @@ class Targeting:
         from json_logic import jsonLogic
 
         self._meter.used = 0
-        return jsonLogic(rule, data, self.operators)
+        with _silenced():  # flagd's operators log a document's values as they are
+            return jsonLogic(rule, data, self.operators)
 
     def _counted(self, rule: Any, inside: str) -> Any:
         """Return a rule whose parts count; `inside` names the array operator around it."""
@@ -71,6 +74,16 @@ class Targeting:
         found = _Object(self._meter, {operator: self._counted(rule[operator], operator)})
         self.arrays.append(found)
         return found
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    logger = logging.getLogger("openfeature.contrib")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 class _Meter:

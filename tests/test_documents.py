@@ -181,6 +181,12 @@ def test_a_document_makes_no_objects(text: str) -> None:
     assert "could not determine a constructor for the tag" in refusal(text)
 
 
+@pytest.mark.parametrize("text", ["!!bool hunter2", "!!int hunter2", "!!float hunter2"])
+def test_a_value_that_is_not_of_its_tag_is_not_repeated(text: str) -> None:
+    """The problem may be read by others, and the value may be a secret."""
+    assert "hunter2" not in refusal(text)
+
+
 @pytest.mark.parametrize("text", ["!!binary aGk=", "!!set {a}", "!!timestamp 2024-01-01"])
 def test_what_json_cannot_say_is_refused(text: str) -> None:
     """A type that JSON has no form for is refused, however YAML spells it."""

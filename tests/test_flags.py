@@ -28,6 +28,12 @@ def rule(targeting: Any, **fields: Any) -> dict[str, Any]:
     return {"state": "ENABLED", "variants": VARIANTS, "defaultVariant": "off", "targeting": targeting, **fields}
 
 
+def test_a_rule_logs_no_attribute(caplog: pytest.LogCaptureFixture) -> None:
+    """The library's operators log what they are given as it is, and a tenant wrote it."""
+    decide(flag(rule({"if": [{"sem_ver": [{"var": "version"}, ">", "1.0.0"]}, "on"]})), version="1\n\x1b[2J")
+    assert caplog.records == []
+
+
 def share(percent: int) -> dict[str, Any]:
     return rule({"fractional": [["on", percent], ["off", 100 - percent]]})
 

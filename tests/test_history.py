@@ -118,7 +118,7 @@ def test_a_store_that_does_not_answer(here: History) -> None:
         here.version(V2.name)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"nonsense", b"1\nnonsense", b"7\n"])
+@pytest.mark.parametrize("damaged", [b"", b"nonsense", b"1\nnonsense", b"7\n", b"99999999\n", b"9" * 5_000])
 def test_damaged_contents_are_never_handed_out(here: History, damaged: bytes) -> None:
     """Contents whose hash is not their name are an error, or gone where a part of them is."""
     here.store.put(f"tested/blobs/{reference(b'one')}", damaged)
