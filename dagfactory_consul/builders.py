@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=DagConfig)
 
 DRAINING = "draining"
+"""The tag of a DAG that is switched off, and stays until its runs have ended."""
 FORMER = "former-configuration"
 """The tag of a DAG that keeps a former configuration, because the present one is refused."""
-"""The tag of a DAG that is switched off, and stays until its runs have ended."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
