@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from . import registry, trial
+from . import folders, registry, trial
 from .child import flush
 from .culprits import Culprits
 from .document_limits import POOL, WORK
@@ -28,6 +28,7 @@ from .job import DAG, DEFAULTS, DOCUMENTS, FLAG, IMPORT, MODULE, TENANT, Job, Kn
 from .note import Note, Thing
 from .papers import VERIFIED, Modules, Papers, Result
 from .release import Placement
+from .stores.replacing import replace_file
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -133,10 +134,8 @@ class Preflight:
             "verified": sorted(self._verified),
             "modules": self._modules,
         }
-        new = file.with_name(f".{file.name}.{os.getpid()}.new")
         with contextlib.suppress(OSError):
-            new.write_text(json.dumps(content))
-            new.replace(file)
+            replace_file(file, json.dumps(content).encode(), durable=False, mode=folders.FILE)
 
     def recall(self, file: Path) -> None:
         """Take over what another process has kept, unless it cannot be read: then all is tried again."""
