@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
-import signal
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,14 +13,10 @@ from .errors import BuilderError, BuildError, NotTriedError
 from .problems import Problem, at_most, some
 from .registry import Registry
 from .release import DRAINING, Placement, Release
-from .time_limit import TimeLimitExceededError, time_limit
+from .time_limit import TenantsShare, TimeLimitExceededError, share_of_parse, time_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
-
-PARSE_SHARE = 3
-"""One tenant's DAGs may take this part of the time that Airflow leaves a parse: it loses all DAGs of a file that takes
-longer."""
 
 
 class Assembly:
@@ -46,10 +39,7 @@ class Assembly:
         self._hung: dict[tuple[str, str | None], str] = {}
         """What was said of builders that hung, by builder and tenant."""
         self._waited = 0.0
-        left = signal.getitimer(signal.ITIMER_REAL)[0]
-        self._allowed = left / PARSE_SHARE if left else math.inf
-        self._used: dict[str | None, float] = defaultdict(float)
-        """Seconds that each tenant's DAGs have taken."""
+        self._share = TenantsShare(share_of_parse())
 
     def build(self, release: Release) -> tuple[list[DAG], Release]:
         """Build all DAGs that are to be shown; a preflight has found that they can be.
@@ -157,7 +147,7 @@ class Assembly:
             self._waited += self.build_timeout
             raise BuildError(str(error)) from error
         finally:
-            self._used[placed.spec.tenant] += time.monotonic() - began - limit.importing
+            self._share.add(placed.spec.tenant, time.monotonic() - began - limit.importing)
 
     def _why_not_tried(self, placed: Placement, fingerprint: str) -> str | None:
         """Say why a builder is not tried once more; None where it is.
@@ -166,11 +156,8 @@ class Assembly:
         tried, unless the builder hung for several tenants; and those that were not as long as there is time for it.
         """
         builder, tenant = placed.spec.builder, placed.spec.tenant
-        if self._used[tenant] >= self._allowed:
-            return (
-                f"the DAGs of {tenant} before it took {self._allowed:.0f} s, a third of what Airflow leaves the file: "
-                "make them fewer or smaller, or raise [core] dagbag_import_timeout"
-            )
+        if reason := self._share.why_over(tenant):
+            return reason
         own = self._hung.get((builder, tenant))
         is_known, is_late = placed.checked == fingerprint, self._waited >= self.HANG_SECONDS
         if own is not None:

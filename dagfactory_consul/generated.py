@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-import signal
 import time
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Collection, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from .errors import BuilderError, BuildError
 from .registry import registry
 from .runtime import PARSING_DAG_ID
 from .spec import DagSpec
+from .time_limit import TenantsShare, share_of_parse
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -46,25 +47,25 @@ def emit(namespace: MutableMapping[str, Any], *, code: str | None, dags: str) ->
     _emit(namespace, code, json.loads(dags))
 
 
-def _emit(namespace: MutableMapping[str, Any], code: str | None, dags: Iterable[dict[str, Any]]) -> None:
+def _emit(namespace: MutableMapping[str, Any], code: str | None, dags: Collection[dict[str, Any]]) -> None:
     # The file stands in a folder of the bundle, which a worker and the processor have in different places.
     root = Path(namespace["__file__"]).parent.parent / code if code else None
     wanted = os.environ.get(PARSING_DAG_ID)
     failed: Exception | None = None
     built = 0
-    dags = list(dags)
-    limit = _limit(dags)
-    used: dict[str, float] = {}
+    share = _share(dags)
     for fields in dags:
-        dag_id, tenant = fields["spec"]["dag_id"], fields["spec"].get("tenant") or ""
+        dag_id, tenant = fields["spec"]["dag_id"], fields["spec"].get("tenant")
         if wanted and dag_id != wanted:
+            continue
+        if reason := share.why_over(tenant):
+            log.error("%s is left out: %s", dag_id, reason)
             continue
         began = time.monotonic()
         try:
-            _refuse_over(limit, tenant, used)
             namespace[dag_id] = _build(fields, root)
             built += 1
-            used[tenant] = used.get(tenant, 0.0) + time.monotonic() - began
+            share.add(tenant, time.monotonic() - began)
         except (BuilderError, BuildError) as error:
             log.exception("%s was checked before, and cannot be built now", dag_id)
             failed = error
@@ -72,19 +73,10 @@ def _emit(namespace: MutableMapping[str, Any], code: str | None, dags: Iterable[
         raise failed  # there is nobody here whom it could harm, and Airflow shows it
 
 
-def _refuse_over(limit: float, tenant: str, used: dict[str, float]) -> None:
-    if used.get(tenant, 0.0) >= limit:
-        raise BuildError(f"the DAGs of {tenant} before it took {limit:.0f} s, a third of what Airflow leaves the file")
-
-
-def _limit(dags: Collection[dict[str, Any]]) -> float:
-    """Return the seconds that one tenant's DAGs may take together: in a shared file a third of what Airflow leaves it.
-
-    Airflow loses all DAGs of a file that takes longer, and so those of others.
-    """
-    left = signal.getitimer(signal.ITIMER_REAL)[0]
+def _share(dags: Collection[dict[str, Any]]) -> TenantsShare:
+    """Return what one tenant's DAGs may take together: in a file of its own as long as they like."""
     is_shared = len({fields["spec"].get("tenant") for fields in dags}) > 1
-    return left / 3 if left and is_shared else float("inf")
+    return TenantsShare(share_of_parse() if is_shared else math.inf)
 
 
 def _build(fields: dict[str, Any], root: Path | None) -> DAG:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from .registry import Registry
 from .release import Release
 from .runs import UnfinishedRuns
 from .runtime import client_of, forget_stamp, release_path, write_stamp
+from .time_limit import share_of_parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,14 +101,14 @@ class Renewal:
 
     def _tried(self, before: Release | None, snapshot: Snapshot) -> tuple[Release | None, bool]:
         """Return what of a snapshot has passed, None if nothing has by now, and whether all of it was tried."""
-        began, seconds = time.monotonic(), _seconds()
+        seconds = min(SECONDS, share_of_parse())
         # A limit, and what it takes to end a child that has passed it, fit into one parse.
         settings = replace(self.settings, build_timeout=min(self.settings.build_timeout, seconds / 2))
         base = release_path(self.settings)
         with _preflight(settings, base, min(GRACE, seconds / 5)) as preflight:
-            preflight.start(self._job(before, snapshot, began + seconds))
+            preflight.start(self._job(before, snapshot, time.monotonic() + seconds))
             result = preflight.wait(seconds + 2 * GRACE)
-        return result.release if result is not None else None, time.monotonic() - began < seconds
+        return (result.release, result.is_whole) if result is not None else (None, False)
 
     def _job(self, before: Release | None, snapshot: Snapshot, deadline: float) -> Job:
         placements = before.dags.items() if before is not None else ()
@@ -127,12 +127,6 @@ class Renewal:
 
     def _assembly(self) -> Assembly:
         return Assembly(self.registry, build_timeout=self.settings.build_timeout)
-
-
-def _seconds() -> float:
-    """Return how long this parse may wait: Airflow takes all DAGs of a file that is over its limit for gone."""
-    left = signal.getitimer(signal.ITIMER_REAL)[0]
-    return min(SECONDS, left / 3) if left else SECONDS
 
 
 @contextlib.contextmanager

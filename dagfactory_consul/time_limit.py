@@ -1,16 +1,21 @@
-"""A time limit on code that is not ours: a builder's module, or its `build`."""
+"""Time limits on code that is not ours: on a builder's module or `build`, and on one tenant's part of a parse."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar
 
 IMPORTS = 120.0
 """Seconds that Airflow's own imports may take within a limit, besides: a cold, busy machine takes ten for them."""
+PARSE_SHARE = 3
+"""One tenant's DAGs, or a preflight, may take this part of the time that Airflow leaves a parse: it loses all DAGs of a
+file that takes longer."""
 _TICK = 0.1
 """Seconds between two looks at what the code within is doing, at most."""
 
@@ -107,3 +112,33 @@ def _imports_airflow(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def share_of_parse() -> float:
+    """Return the seconds that a part of the parse that runs here may take; inf where Airflow does not limit it."""
+    return (signal.getitimer(signal.ITIMER_REAL)[0] or math.inf) / PARSE_SHARE
+
+
+class TenantsShare:
+    """How much of a parse each tenant's DAGs have taken, and may take together.
+
+    Args:
+        seconds: that one tenant's DAGs may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._used: dict[str | None, float] = defaultdict(float)
+
+    def add(self, tenant: str | None, seconds: float) -> None:
+        """Count the time that a DAG of a tenant has taken."""
+        self._used[tenant] += seconds
+
+    def why_over(self, tenant: str | None) -> str | None:
+        """Say why no more DAGs of a tenant are built; None where there is time left."""
+        if self._used[tenant] < self.seconds:
+            return None
+        return (
+            f"the DAGs of {tenant} before it took {self.seconds:.0f} s, a third of what Airflow leaves the file: make "
+            "them fewer or smaller, or raise [core] dagbag_import_timeout"
+        )

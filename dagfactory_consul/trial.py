@@ -39,7 +39,7 @@ from .scouts import Scouts, cores
 from .settings import Settings
 from .settle import settle
 from .snapshot import Document
-from .time_limit import TimeLimitExceededError, time_limit
+from .time_limit import PARSE_SHARE, TimeLimitExceededError, time_limit
 
 STAGE_SECONDS = 60.0
 """How long one stage of our own may take: the plan of 10,000 tenants takes two seconds."""
@@ -79,9 +79,9 @@ class _Trial:
         self.used: dict[str | None, float] = defaultdict(float)
         """Seconds that the changes of each tenant have taken so far."""
         self.rest: set[str] = set()
-        """The keys of the tenants of which DAGs were not tried, since others had taken long."""
+        """The keys of the tenants of which DAGs were not tried, since there was no time left for them."""
         allowed = TENANTS_DAGS * settings.build_timeout
-        self.allowed = min(allowed or math.inf, (job.deadline - time.monotonic()) / 3)
+        self.allowed = min(allowed or math.inf, (job.deadline - time.monotonic()) / PARSE_SHARE)
 
     def run(self) -> None:
         self._stage("importing the builders")
@@ -225,10 +225,9 @@ class _Trial:
         spec = placed.spec
         if self._is_verified(placed):
             return placed if placed.checked == self.fingerprint else placed._replace(checked=self.fingerprint)
-        if time.monotonic() >= self.job.deadline:
-            raise NotTriedError
         is_change = self.job.before is not None and not self._is_in_force(placed)
-        if is_change and self.used[spec.tenant] >= self.allowed:
+        is_over = is_change and self.used[spec.tenant] >= self.allowed
+        if is_over or time.monotonic() >= self.job.deadline:
             self.rest.add(f"tenants/{spec.tenant}")
             raise NotTriedError
         thing = self._thing(placed)

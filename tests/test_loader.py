@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dagfactory_consul import renewal
+from dagfactory_consul import renewal, trial
 from dagfactory_consul.builders import FORMER
 from dagfactory_consul.errors import SnapshotError
 from dagfactory_consul.release import DRAINING, load_problems
@@ -144,6 +144,20 @@ def test_a_parse_without_time_for_all(deployment: Deployment, monkeypatch: pytes
         assert "still to be checked, and stay as they were until then: acme__job" in deployment.errors()
     assert shown(deployment.parse()["acme__job"]) == "9 v1"
     assert deployment.errors() == ""
+
+
+def test_a_tenant_whose_changes_take_long_goes_on_at_the_next_parse(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The DAGs for which a tenant had no time left do not wait for the next TTL."""
+    deployment.set(ttl=30)
+    deployment.parse()
+    deployment.put("tenants/acme", {"dags": {"Job": {"limit": 9}, "Other": {"limit": 9}}})
+    deployment.later(31)
+    monkeypatch.setattr(trial, "TENANTS_DAGS", 1e-9)  # one DAG a try
+    dags = deployment.parse()
+    assert [shown(dags[dag_id]) for dag_id in ("acme__job", "acme__other")] == ["9 v1", "10 v1"]
+    assert shown(deployment.parse()["acme__other"]) == "9 v1"
 
 
 def test_a_first_parse_without_time(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
